@@ -1,0 +1,185 @@
+"""Scores every sample with every scorer, puts an interval on each metric, and compares two systems on one of them."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from foretune.errors import ScoreError
+from foretune.evaluate.scorers.classification import Labels
+from foretune.evaluate.scorers.registry import find_scorer
+from foretune.evaluate.scorers.spec import CorpusMetric, SampleScorer, ScorerSpec
+from foretune.evaluate.scorers.structured import compiled_schema, infer_schema
+from foretune.stats.checks import FloatArray, checked_binary, checked_scores
+from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
+from foretune.stats.paired import MARGIN, PairedResult, compare_paired, compare_paired_metric
+
+__all__ = ["Metric", "ScoreTable", "compare_scores", "score_samples"]
+
+USER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class Metric(NamedTuple):
+    """A metric over `n` samples with its 95 % interval; fractions in 0..1 unless its scorer says otherwise."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    method: str
+    signature: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """All scores of one system on one split.
+
+    `metrics`: every metric asked for. `scores`: (n,) per sample, for all but the corpus metrics that mean nothing for
+    one sample. `rows`: (n, K) statistics of the corpus metrics. `num_invalid`: answers that are no label, None where
+    no metric uses labels.
+    """
+
+    n: int
+    metrics: dict[str, Metric]
+    scores: dict[str, FloatArray]
+    rows: dict[str, FloatArray]
+    specs: dict[str, ScorerSpec]
+    num_invalid: int | None = None
+
+    def of_sample(self, row: int) -> dict[str, float]:
+        """The scores of one sample, for `answers.jsonl`."""
+        return {name: float(scores[row]) for name, scores in self.scores.items()}
+
+
+def score_samples(
+    names: Sequence[str],
+    predictions: Sequence[str],
+    targets: Sequence[str],
+    *,
+    labels: Sequence[str] | None = None,
+    schema: Mapping[str, Any] | None = None,
+    alpha: float = 0.05,
+) -> ScoreTable:
+    """Score the predictions with the scorers named (of SCORERS, or the user's own as module:function).
+
+    Labels come from the targets and the schema is inferred from them where none is given; better give those of the
+    training split. Intervals: Wilson for 0/1 scores, t for graded ones, BCa bootstrap for corpus metrics.
+    Raises ScoreError naming the row that cannot be scored; no row is ever dropped.
+    """
+    _check_texts(predictions, targets)
+    specs = {name: find_scorer(name) for name in names}
+    context = _context(specs.values(), targets, labels, schema)
+    scores: dict[str, FloatArray] = {}
+    rows: dict[str, FloatArray] = {}
+    metrics: dict[str, Metric] = {}
+    for name, spec in specs.items():
+        extra = (context[spec.needs],) if spec.needs in context else ()
+        function: SampleScorer | CorpusMetric | None = spec.function
+        if isinstance(function, CorpusMetric):
+            rows[name] = function.rows(predictions, targets, *extra)
+            metrics[name] = _corpus_metric(rows[name], function, alpha)
+            function = function.sample
+        if function is not None:
+            scores[name] = _sample_scores(function, spec, predictions, targets, extra)
+        if spec.kind != "corpus":
+            metrics[name] = _mean_metric(scores[name], spec, alpha)
+    known = context.get("labels")
+    num_invalid = sum(known.parse(text) is None for text in predictions) if isinstance(known, Labels) else None
+    return ScoreTable(len(targets), metrics, scores, rows, specs, num_invalid)
+
+
+def compare_scores(
+    metric: str,
+    baseline: ScoreTable,
+    candidate: ScoreTable,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    alpha: float = 0.05,
+    look: int = 1,
+    margin: float = MARGIN,
+) -> PairedResult:
+    """The paired comparison of two systems on one metric, by the test that fits its kind.
+
+    Both tables must be of the same samples in the same order, scored with the same labels and schema.
+    """
+    for table in (baseline, candidate):
+        if metric not in table.metrics:
+            raise ScoreError(f"{metric!r} was not scored, expected one of {', '.join(table.metrics)}")
+    spec = candidate.specs[metric]
+    if isinstance(spec.function, CorpusMetric):
+        rows = baseline.rows[metric], candidate.rows[metric]
+        return compare_paired_metric(*rows, spec.function.of_sums, groups, alpha, look, margin=margin)
+    return compare_paired(
+        baseline.scores[metric],
+        candidate.scores[metric],
+        "binary" if spec.kind == "binary" else "graded",
+        groups,
+        alpha,
+        look,
+        margin=margin,
+        score_range=spec.score_range,
+    )
+
+
+def _context(
+    specs: Iterable[ScorerSpec],
+    targets: Sequence[str],
+    labels: Sequence[str] | None,
+    schema: Mapping[str, Any] | None,
+) -> dict[str, object]:
+    """What the scorers need beside the two texts, made once."""
+    needs = {spec.needs for spec in specs}
+    context: dict[str, object] = {}
+    if "labels" in needs:
+        context["labels"] = Labels.from_targets(targets) if labels is None else Labels.of(labels)
+    if "schema" in needs:
+        context["schema"] = compiled_schema(infer_schema(targets) if schema is None else schema)
+    return context
+
+
+def _check_texts(predictions: Sequence[str], targets: Sequence[str]) -> None:
+    if len(predictions) != len(targets) or not targets:
+        raise ScoreError(
+            f"{len(predictions)} predictions for {len(targets)} targets, expected one each for at least 1 sample",
+            fix="score every sample of the split; an answer that failed is an empty string",
+        )
+    for name, texts in (("prediction", predictions), ("target", targets)):
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ScoreError(f"{name} of row {row} is {text!r}, expected text", fix="an empty answer is ''")
+
+
+def _sample_scores(
+    function: SampleScorer,
+    spec: ScorerSpec,
+    predictions: Sequence[str],
+    targets: Sequence[str],
+    extra: tuple[object, ...],
+) -> FloatArray:
+    caught = USER_FAULTS if ":" in spec.name else (ScoreError,)
+    scores = []
+    for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
+        try:
+            scores.append(float(function(prediction, target, *extra)))
+        except caught as error:
+            said = error.what if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
+            fix = error.fix if isinstance(error, ScoreError) else f"mend {spec.name}"
+            raise ScoreError(f"{spec.name} fails on row {row}: {said}", fix=fix) from error
+    return checked_binary(scores, spec.name) if spec.kind == "binary" else checked_scores(scores, spec.name)
+
+
+def _mean_metric(scores: FloatArray, spec: ScorerSpec, alpha: float) -> Metric:
+    if spec.kind == "binary":
+        return _metric(wilson(int(scores.sum()), scores.size, alpha))
+    return _metric(t_mean(scores, alpha, spec.score_range))
+
+
+def _corpus_metric(rows: FloatArray, function: CorpusMetric, alpha: float) -> Metric:
+    signature = function.signature() if function.signature else ""
+    return _metric(bca_interval(rows, function.of_sums, alpha), signature)
+
+
+def _metric(interval: Interval, signature: str = "") -> Metric:
+    return Metric(interval.value, interval.low, interval.high, interval.n, interval.method, signature)

@@ -1,0 +1,148 @@
+"""A run on disk: its folder, its state, its lock, and how to find it by id."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from foretune.errors import ConfigError, NotFound
+from foretune.records.base import Record, write_error
+from foretune.records.events import read_events
+
+__all__ = [
+    "DEFAULT_RUNS_DIR",
+    "JOB_FILE",
+    "ResolvedRecord",
+    "RunState",
+    "create_run",
+    "find_run",
+    "list_runs",
+    "locked_run",
+    "run_pid",
+    "run_state",
+]
+
+DEFAULT_RUNS_DIR = "runs"
+JOB_FILE = "job.toml"
+LOCK_FILE = ".lock"
+RunState = Literal["created", "training", "stopped", "failed", "interrupted", "trained", "evaluated"]
+
+
+class ResolvedRecord(Record):
+    """`resolved.json`: every setting with its origin, the primary metric fixed before training, and who made it."""
+
+    file_name: ClassVar[str] = "resolved.json"
+    run_id: str
+    created: str  # ISO 8601, UTC
+    foretune_version: str
+    job: dict[str, Any]
+    origins: dict[str, str]
+    folder: str  # what relative paths of the job are relative to
+    derived: dict[str, str] = {}  # setting -> value and why
+    primary_metric: str = ""
+    parent: str = ""  # run id that this job was derived from
+
+
+def create_run(runs_dir: str | Path, name: str) -> Path:
+    """A new folder `<runs_dir>/<name>-NNN`; safe against two processes at once. Raises where it cannot be written."""
+    root = Path(runs_dir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        pattern = re.compile(re.escape(name) + r"-(\d+)$")
+        taken = [int(match[1]) for path in root.iterdir() if (match := pattern.match(path.name))]
+        number = max(taken, default=0) + 1
+        while True:
+            path = root / f"{name}-{number:03d}"
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise write_error(root, error) from error
+
+
+def list_runs(runs_dir: str | Path) -> list[Path]:
+    """Every run folder, oldest first."""
+    root = Path(runs_dir)
+    if not root.is_dir():
+        return []
+    runs = [path for path in root.iterdir() if path.is_dir() and ResolvedRecord.exists(path)]
+    return sorted(runs, key=lambda path: (path.stat().st_ctime, path.name))
+
+
+def find_run(runs_dir: str | Path, run_id: str = "latest") -> Path:
+    """The folder of a run by id, by path, or `latest`. Raises NotFound with the nearest names."""
+    runs = list_runs(runs_dir)
+    if run_id == "latest":
+        if runs:
+            return max(runs, key=lambda path: ResolvedRecord.read(path).created)
+        raise NotFound(f"no runs in {runs_dir}", fix="foretune run job.toml")
+    for path in (Path(runs_dir) / run_id, Path(run_id)):
+        if ResolvedRecord.exists(path):
+            return path
+    close = difflib.get_close_matches(run_id, [path.name for path in runs], n=1)
+    hint = f"did you mean {close[0]}?" if close else "foretune runs list"
+    raise NotFound(f"no run {run_id} in {runs_dir}", fix=hint)
+
+
+@contextmanager
+def locked_run(run_dir: str | Path) -> Iterator[None]:
+    """Hold a run's lock, so that two processes never write one run. Raises ConfigError where it is held."""
+    path = Path(run_dir) / LOCK_FILE
+    try:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise write_error(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            name = Path(run_dir).name
+            raise ConfigError(
+                f"run {name} is being written by process {run_pid(run_dir)}", fix=f"foretune runs watch {name}"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def run_pid(run_dir: str | Path) -> int | None:
+    """The process that writes this run now, or None."""
+    path = Path(run_dir) / LOCK_FILE
+    if not path.is_file():
+        return None
+    with open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read().strip()
+            return int(text) if text.isdigit() else None
+    return None
+
+
+def run_state(run_dir: str | Path) -> RunState:
+    """What a run is doing, from its records, its events and its lock. `interrupted`: killed; it can be resumed."""
+    folder = Path(run_dir)
+    if run_pid(folder) is not None:
+        return "training"
+    if (folder / "evaluation.json").is_file():
+        return "evaluated"
+    if (folder / "training.json").is_file():
+        return "trained"
+    kinds = [event["kind"] for event in read_events(folder)]
+    if "train_start" not in kinds:
+        return "created"
+    last = next((kind for kind in reversed(kinds) if kind in ("train_start", "train_end", "failed")), "train_start")
+    return {"train_start": "interrupted", "train_end": "stopped", "failed": "failed"}[last]  # type: ignore[return-value]

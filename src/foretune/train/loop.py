@@ -1,0 +1,244 @@
+"""The one training loop, read from top to bottom; methods are the rows and the loss handed to it.
+
+Randomness depends on (seed, step) alone and the data order on (seed, epoch) alone, so a resumed run computes exactly
+what an uninterrupted one does.
+"""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from foretune.data.micro import global_batch, micro_batches, padded_tokens
+from foretune.errors import TrainingDiverged
+from foretune.models.load import LoadedModel
+from foretune.records.events import EventLog
+from foretune.records.training import CurvePoint
+from foretune.train.checkpoint import (
+    LoopState,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from foretune.train.objective import LossFunction, Row, build_batch
+
+__all__ = ["FitResult", "LoopSettings", "build_optimizer", "evaluate_loss", "fit", "learning_rate_at", "trainable"]
+
+StopReason = Literal["finished", "early_stopping", "budget", "stopped"]
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Every number that the loop needs; all of them derived and shown before it starts."""
+
+    num_steps: int
+    global_batch_size: int
+    micro_batch_size: int
+    max_seq_len: int
+    learning_rate: float
+    warmup_steps: int
+    schedule: Literal["cosine", "constant"]
+    weight_decay: float
+    max_grad_norm: float
+    eval_every: int
+    save_every: int
+    keep_checkpoints: int
+    patience: int
+    precision: Literal["bf16", "fp32"]
+    seed: int
+    pad_id: int
+    max_seconds: float = math.inf
+
+
+class FitResult(NamedTuple):
+    """How the loop ended. The model holds the best parameters by validation loss, or the last where none was measured."""
+
+    state: LoopState
+    stop_reason: StopReason
+    started_from: int
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters with gradients, by name, in the model's order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def learning_rate_at(step: int, settings: LoopSettings) -> float:
+    """Linear warm-up, then cosine to a tenth of the peak (Loshchilov & Hutter 2017, arXiv 1608.03983) or constant."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    done = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
+    return settings.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def build_optimizer(parameters: dict[str, Tensor], settings: LoopSettings) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) with decay on matrices only, not on norms and biases."""
+    groups = [
+        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+
+
+def autocast(loaded: LoadedModel, precision: str) -> AbstractContextManager[object]:
+    """bf16 arithmetic over fp32 parameters, or plain fp32."""
+    return torch.autocast(loaded.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.no_grad()
+def evaluate_loss(loaded: LoadedModel, rows: Sequence[Row], loss_of: LossFunction, settings: LoopSettings) -> float:
+    """Mean loss per supervised token (nats) over `rows`, in eval mode."""
+    loaded.model.eval()
+    lengths = [row.length for row in rows]
+    total, weight = 0.0, 0.0
+    for chosen in micro_batches(
+        range(len(rows)), lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
+    ):
+        batch = build_batch([rows[i] for i in chosen], settings.pad_id, loaded.device)
+        with autocast(loaded, settings.precision):
+            total += float(loss_of(loaded, batch).loss)
+        weight += sum(rows[i].weight for i in chosen)
+    return total / max(weight, 1e-9)
+
+
+def fit(
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    eval_rows: Sequence[Row],
+    loss_of: LossFunction,
+    settings: LoopSettings,
+    *,
+    events: EventLog,
+    checkpoints: Path,
+    run_key: str,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+) -> FitResult:
+    """Train until the steps, the patience, the budget or `should_stop` end it; leave the best parameters in the model.
+
+    Raises TrainingDiverged on a loss or gradient that is not finite, DoesNotFit on a full disk.
+    """
+    model = loaded.model
+    parameters = trainable(model)
+    optimizer = build_optimizer(parameters, settings)
+    state = LoopState()
+    if resume:
+        state = latest_checkpoint(checkpoints, parameters, optimizer, run_key) or state
+    started_from, start_time, seconds_before = state.step, time.perf_counter(), state.seconds
+    lengths = [row.length for row in rows]
+    log_every = max(1, settings.num_steps // CURVE_POINTS)
+
+    def validate() -> bool:
+        """Validate; true where this is the best so far."""
+        begin = time.perf_counter()
+        loss = evaluate_loss(loaded, eval_rows, loss_of, settings)
+        improved = state.best_eval_loss is None or loss < state.best_eval_loss
+        state.evals_without_gain = 0 if improved else state.evals_without_gain + 1
+        if improved:
+            state.best_eval_loss, state.best_step = loss, state.step
+        state.eval_curve.append(CurvePoint(step=state.step, loss=loss))
+        seconds = round(time.perf_counter() - begin, 4)
+        events.add("eval", step=state.step, eval_loss=loss, best=improved, seconds=seconds)
+        return improved
+
+    def checkpoint() -> None:
+        begin = time.perf_counter()
+        state.seconds = seconds_before + time.perf_counter() - start_time
+        path = save_checkpoint(checkpoints, state, parameters, optimizer, run_key)
+        prune_checkpoints(checkpoints, keep=settings.keep_checkpoints, best_step=state.best_step)
+        seconds = round(time.perf_counter() - begin, 4)
+        events.add("checkpoint", step=state.step, path=f"checkpoints/{path.name}", seconds=seconds)
+
+    if state.step == 0 and eval_rows and not state.eval_curve:
+        validate()
+    reason: StopReason = "finished"
+    while state.step < settings.num_steps:
+        begin = time.perf_counter()
+        if settings.patience and state.evals_without_gain >= settings.patience:
+            reason = "early_stopping"
+            break
+        chosen = global_batch(state.step, len(rows), settings.global_batch_size, seed=settings.seed)
+        weight = sum(rows[i].weight for i in chosen)
+        learning_rate = learning_rate_at(state.step, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        torch.manual_seed(settings.seed * 1_000_003 + state.step)
+        model.train()
+        loss, num_padded = 0.0, 0
+        for micro in micro_batches(
+            chosen, lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
+        ):
+            batch = build_batch([rows[i] for i in micro], settings.pad_id, loaded.device)
+            with autocast(loaded, settings.precision):
+                share = loss_of(loaded, batch).loss / weight
+            share.backward()
+            loss += float(share.detach())
+            num_padded += padded_tokens(micro, lengths)
+        limit = settings.max_grad_norm or math.inf
+        grad_norm = float(nn.utils.clip_grad_norm_(parameters.values(), limit))
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingDiverged(
+                f"step {state.step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {learning_rate:.3g}; "
+                "expected finite numbers",
+                fix=f"train.learning_rate = {settings.learning_rate / 10:.1g}",
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+        state.step += 1
+        state.num_tokens += (num_tokens := sum(lengths[i] for i in chosen))
+        state.num_loss_tokens += (num_loss_tokens := round(weight))
+        state.train_seconds += (seconds := time.perf_counter() - begin)
+        state.window.append(loss)
+        if state.step % log_every == 0 or state.step == settings.num_steps:
+            mean = sum(state.window) / len(state.window)
+            state.window = []
+            state.train_curve.append(
+                CurvePoint(step=state.step, loss=mean, learning_rate=learning_rate, grad_norm=grad_norm)
+            )
+        events.add(
+            "step",
+            step=state.step,
+            loss=loss,
+            learning_rate=learning_rate,
+            grad_norm=round(grad_norm, 6),
+            tokens=num_tokens,
+            loss_tokens=num_loss_tokens,
+            padded_tokens=num_padded,
+            seconds=round(seconds, 5),
+            epoch=round(state.step * settings.global_batch_size / len(rows), 3),
+        )
+        last = state.step == settings.num_steps
+        improved = bool(eval_rows) and (last or state.step % settings.eval_every == 0) and validate()
+        elapsed = seconds_before + time.perf_counter() - start_time
+        over_budget = elapsed > settings.max_seconds and not last
+        stopping = should_stop() or over_budget
+        if improved or last or stopping or state.step % settings.save_every == 0:
+            checkpoint()
+        if stopping and not last:
+            reason = "budget" if over_budget else "stopped"
+            break
+
+    state.seconds = seconds_before + time.perf_counter() - start_time
+    best = checkpoints / f"step-{state.best_step:06d}"
+    if eval_rows and state.best_step != state.step and reason != "stopped":
+        if state.best_step == 0:
+            events.add("note", message="no validation was better than before training; the last step is kept")
+        else:
+            load_checkpoint(best, parameters, None, run_key)
+    model.eval()
+    return FitResult(state, reason, started_from)

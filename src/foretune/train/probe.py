@@ -1,0 +1,136 @@
+"""A few real training steps on this machine, so that the plan rests on measurement: the longest batch first."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from foretune.config import JobConfig
+from foretune.data.micro import global_batch, micro_batches
+from foretune.records.probe import ProbePoint, ProbeRecord
+from foretune.train.checkpoint import LoopState, save_checkpoint
+from foretune.train.loop import autocast, build_optimizer, trainable
+from foretune.train.objective import Row, build_batch, loss_for
+from foretune.train.setup import Setup, build_setup
+from foretune.train.train import device_name, peak_memory_bytes
+
+__all__ = ["probe"]
+
+NUM_STEPS = 6  # measured micro-batches after the longest one and one warm-up
+
+
+def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> ProbeRecord:
+    """Measure forward, backward, update, validation, saving and decoding; writes `probe.json`.
+
+    Nothing of it reaches the run: the model is thrown away. Raises as `train` does.
+    """
+    begin = time.perf_counter()
+    setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
+    load_seconds = time.perf_counter() - begin
+    resident = psutil.Process().memory_info().rss
+    parameters = trainable(setup.loaded.model)
+    optimizer = build_optimizer(parameters, setup.settings)
+    points = [_timed_pass(setup, rows, backward=True) for rows in _chosen(setup)][1:]
+    update_seconds = _median([_timed_update(parameters, optimizer, setup) for _ in range(3)])
+    eval_points = [_timed_pass(setup, rows, backward=False) for rows in _chosen(setup)[1:4]]
+    with tempfile.TemporaryDirectory(dir=run_dir) as scratch:
+        begin = time.perf_counter()
+        save_checkpoint(Path(scratch), LoopState(step=1), parameters, optimizer, "probe")
+        save_seconds = time.perf_counter() - begin
+    record = ProbeRecord(
+        device=device_name(setup),
+        num_threads=setup.num_threads,
+        precision=setup.settings.precision,
+        micro_batch_size=setup.settings.micro_batch_size,
+        load_seconds=load_seconds,
+        points=tuple(points),
+        eval_points=tuple(eval_points),
+        update_seconds=update_seconds,
+        save_seconds=save_seconds,
+        total_parameters=setup.total_parameters,
+        trainable_parameters=setup.trainable_parameters,
+        base_memory_bytes=resident,
+        peak_memory_bytes=peak_memory_bytes(),
+        decode_seconds_per_token=_decode_seconds(setup, job.evaluate.advanced.batch_size),
+    )
+    record.write(run_dir)
+    return record
+
+
+def _chosen(setup: Setup) -> list[list[Row]]:
+    """The longest possible micro-batch twice (memory, then warm), then micro-batches of the run, spread by size."""
+    rows, settings = setup.train.rows, setup.settings
+    lengths = [row.length for row in rows]
+    longest = sorted(range(len(rows)), key=lambda i: -lengths[i])[: settings.micro_batch_size]
+    found: list[list[int]] = []
+    for step in range(min(4, settings.num_steps)):
+        batch = global_batch(step, len(rows), settings.global_batch_size, seed=settings.seed)
+        found += micro_batches(
+            batch, lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
+        )
+    found.sort(key=lambda chosen: len(chosen) * lengths[chosen[0]])
+    spread = [found[round(i * (len(found) - 1) / max(1, NUM_STEPS - 1))] for i in range(NUM_STEPS)]
+    return [[rows[i] for i in chosen] for chosen in [longest, longest, *spread]]
+
+
+def _timed_pass(setup: Setup, rows: Sequence[Row], *, backward: bool) -> ProbePoint:
+    loaded, settings = setup.loaded, setup.settings
+    loaded.model.train(backward)
+    loss_of = loss_for(loaded)
+    _synchronise(loaded.device)
+    begin = time.perf_counter()
+    batch = build_batch(rows, settings.pad_id, loaded.device)
+    with torch.set_grad_enabled(backward):
+        with autocast(loaded, settings.precision):
+            loss = loss_of(loaded, batch).loss
+        if backward:
+            loss.backward()
+    float(loss.detach())
+    _synchronise(loaded.device)
+    seconds = time.perf_counter() - begin
+    return ProbePoint(num_rows=len(rows), row_tokens=max(row.length for row in rows), seconds=seconds)
+
+
+def _timed_update(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, setup: Setup) -> float:
+    for parameter in parameters.values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    begin = time.perf_counter()
+    nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+    optimizer.step()
+    _synchronise(setup.loaded.device)
+    return time.perf_counter() - begin
+
+
+def _decode_seconds(setup: Setup, batch_size: int) -> float:
+    """Seconds for one generated token of one evaluation batch; 0 for classifiers, which generate nothing."""
+    if setup.loaded.kind == "classify":
+        return 0.0
+    model: Any = setup.loaded.model
+    model.eval()
+    ids = torch.full((batch_size, 16), setup.settings.pad_id, device=setup.loaded.device)
+    new = 8
+    with torch.inference_mode():
+        begin = time.perf_counter()
+        model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, min_new_tokens=new, do_sample=False,
+            pad_token_id=setup.settings.pad_id,
+        )  # fmt: skip
+        return (time.perf_counter() - begin) / new
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

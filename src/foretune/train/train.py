@@ -1,0 +1,230 @@
+"""`train`: fit the model of one run, in this process; everything a watcher needs goes to `events.jsonl`."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import foretune
+from foretune.config import JobConfig
+from foretune.errors import DoesNotFit, ForetuneError
+from foretune.models.save import save_artefact
+from foretune.records.events import EventLog
+from foretune.records.run import locked_run
+from foretune.records.training import TrainingRecord
+from foretune.train.checkpoint import sha256_of
+from foretune.train.loop import FitResult, fit
+from foretune.train.objective import loss_for
+from foretune.train.setup import Setup, build_setup
+
+__all__ = ["CHECKPOINTS", "device_name", "peak_memory_bytes", "run_key", "train"]
+
+CHECKPOINTS = "checkpoints"
+
+
+class _StopFlag:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+        print("stopping at the next step with a checkpoint; once more aborts", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_StopFlag]:
+    flag = _StopFlag()
+    try:
+        before = {number: signal.signal(number, flag) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: a caller's own affair
+        yield flag
+        return
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, resume: bool = False
+) -> TrainingRecord | None:
+    """Train the run in `run_dir`; `folder` is what relative paths of the job are relative to.
+
+    Returns None where it was stopped before the end (resume goes on). Raises ConfigError where another process writes
+    the run, TrainingDiverged, DoesNotFit; every error is also an event.
+    """
+    with locked_run(run_dir), EventLog(run_dir) as events, _stop_signals() as flag:
+        try:
+            setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
+            _announce(job, setup, events, resume)
+            result = fit(
+                setup.loaded,
+                setup.train.rows,
+                setup.validation.rows,
+                loss_for(setup.loaded),
+                setup.settings,
+                events=events,
+                checkpoints=run_dir / CHECKPOINTS,
+                run_key=run_key(job, setup.dataset_version),
+                should_stop=lambda: flag.is_set,
+                resume=resume,
+            )
+            record = None if result.stop_reason == "stopped" else _finish(job, setup, result, run_dir)
+            events.add("train_end", reason=result.stop_reason, step=result.state.step)
+            return record
+        except MemoryError as error:
+            if isinstance(error, ForetuneError):
+                _report_failure(events, error)
+                raise
+            wrapped = DoesNotFit("out of memory while training", fix="train.advanced.micro_batch_size = 1")
+            _report_failure(events, wrapped)
+            raise wrapped from error
+        except ForetuneError as error:
+            _report_failure(events, error)
+            raise
+
+
+def _report_failure(events: EventLog, error: ForetuneError) -> None:
+    try:
+        events.add("failed", error=type(error).__name__, message=error.what, fix=error.fix)
+    except ForetuneError as second:  # a full disk: the error itself still reaches the caller
+        print(second, file=sys.stderr)
+
+
+def run_key(job: JobConfig, dataset_version: str) -> str:
+    """What a checkpoint must share with the run that resumes it: data, base, seed and training settings."""
+    settings = {
+        "base": job.base,
+        "seed": job.seed,
+        "train": job.train.model_dump(mode="json"),
+        "dataset": dataset_version,
+    }
+    return sha256_of(json.dumps(settings, sort_keys=True).encode())[:16]
+
+
+def _announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool) -> None:
+    events.add(
+        "train_start",
+        step=0,
+        planned_steps=setup.settings.num_steps,
+        resumed=resume,
+        method=job.train.method,
+        precision=setup.settings.precision,
+        num_threads=setup.num_threads,
+        num_train_samples=len(setup.train.rows),
+        total_parameters=setup.total_parameters,
+        trainable_parameters=setup.trainable_parameters,
+    )
+    for message in _notes(setup):
+        events.add("note", message=message)
+
+
+def _notes(setup: Setup) -> list[str]:
+    notes = list(setup.derived.warnings)
+    if setup.train.num_dropped:
+        notes.append(
+            f"{setup.train.num_dropped} training samples are longer than {setup.derived.max_seq_len} tokens and were "
+            "left out, because their answers would be cut off"
+        )
+    if setup.validation.num_dropped:
+        notes.append(f"{setup.validation.num_dropped} validation samples are too long and were left out")
+    return notes
+
+
+def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> TrainingRecord:
+    """Save the artefact and write `training.json`."""
+    state = result.state
+    artefact = save_artefact(
+        setup.loaded,
+        run_dir,
+        method=job.train.method,
+        base=job.base,
+        labels=setup.labels,
+        dtype=setup.settings.precision,
+    )
+    hours = state.seconds / 3600
+    record = TrainingRecord(
+        run_id=run_dir.name,
+        base=job.base,
+        base_sha256=_weights_hash(setup.loaded.folder),
+        method=job.train.method,
+        dataset_version=setup.dataset_version,
+        foretune_version=foretune.__version__,
+        versions=_versions(),
+        device=device_name(setup),
+        precision=setup.settings.precision,
+        seed=job.seed,
+        total_parameters=setup.total_parameters,
+        trainable_parameters=setup.trainable_parameters,
+        num_steps=state.step,
+        planned_steps=setup.settings.num_steps,
+        num_epochs=round(state.step / setup.derived.steps_per_epoch, 4),
+        num_tokens=state.num_tokens,
+        num_loss_tokens=state.num_loss_tokens,
+        seconds=state.seconds,
+        train_seconds=state.train_seconds,
+        tokens_per_second=state.num_tokens / max(state.train_seconds, 1e-9),
+        peak_memory_bytes=peak_memory_bytes(),
+        cost_usd=hours * job.plan.price_per_hour_usd,
+        stop_reason=result.stop_reason,
+        best_step=state.best_step,
+        best_eval_loss=state.best_eval_loss,
+        final_train_loss=state.train_curve[-1].loss if state.train_curve else float("nan"),
+        train_curve=tuple(state.train_curve),
+        eval_curve=tuple(state.eval_curve),
+        num_dropped_samples=setup.train.num_dropped,
+        artefact=artefact.name,
+        artefact_sha256={path.name: sha256_of(path.read_bytes()) for path in sorted(artefact.iterdir())},
+        labels=setup.labels,
+        warnings=tuple(_notes(setup)),
+    )
+    record.write(run_dir)
+    return record
+
+
+def peak_memory_bytes() -> int:
+    """Peak resident memory of this process, or of the CUDA allocator where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _weights_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def device_name(setup: Setup) -> str:
+    if setup.loaded.device.type == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(setup.loaded.device))
+    from foretune.hardware.detect import detect_machine
+
+    return f"{detect_machine().cpu_name} ({setup.num_threads} threads)"
