@@ -21,7 +21,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python tools/readme_map.py --check
+	$(BIN)/python tools/write_docs.py --check
 	$(BIN)/python tools/changelog_check.py
 
 test: $(STAMP)
@@ -30,12 +30,13 @@ test: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
 
+# make bench NAME=start runs one benchmark, without NAME all of them.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(NAME)
 
 golden: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -q tests/golden
 
 docs: $(STAMP)
-	$(BIN)/python tools/readme_map.py
+	$(BIN)/python tools/write_docs.py
 	$(BIN)/python -m pytest -q tests/docs

@@ -1,4 +1,4 @@
-"""Tiny random models of each family in Hugging Face format, with pebble's tokenizer; made anew by each test that asks."""
+"""Tiny random models of each family in Hugging Face format, with pebble's tokenizer; made anew by each test."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NewType
 
-__all__ = ["GIB", "GB", "Bytes", "Seconds", "Usd", "show_bytes", "show_count", "show_range", "show_seconds", "show_usd"]
+__all__ = ["GB", "GIB", "Bytes", "Seconds", "Usd", "show_bytes", "show_count", "show_range", "show_seconds", "show_usd"]
 
 Seconds = NewType("Seconds", float)
 Usd = NewType("Usd", float)

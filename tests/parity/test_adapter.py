@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import FAMILIES, tiny_model
 
 from foretune.errors import ConfigError
 from foretune.models.adapter import (
@@ -20,6 +19,7 @@ from foretune.models.adapter import (
     save_adapter,
 )
 from foretune.models.load import LoadedModel, load_model, num_parameters
+from tiny import FAMILIES, tiny_model
 
 
 def _peft_model(model: torch.nn.Module, adapter: Path) -> torch.nn.Module:
@@ -112,7 +112,7 @@ def test_soft_prompt_loads_in_peft(tmp_path: Path) -> None:
 
 def test_targets_that_match_nothing_are_named(tmp_path: Path) -> None:
     loaded = load_model(tiny_model(tmp_path / "base"))
-    with pytest.raises(ConfigError, match="q_prj.*q_proj") as caught:
+    with pytest.raises(ConfigError, match=r"q_prj.*q_proj") as caught:
         attach_lora(loaded, rank=4, alpha=8, dropout=0, target_modules=("q_prj",))
     assert 'target_modules = ["q_proj"]' in caught.value.fix
 

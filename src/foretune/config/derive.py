@@ -87,11 +87,13 @@ def derive(
     longest_sample_tokens: int,
     model_max_len: int | None,
     device: DeviceKind = "cpu",
+    has_bf16: bool = True,
 ) -> Derived:
     """Every derived setting of a job.
 
     `num_train_samples` counts the samples that training sees, `longest_sample_tokens` is the longest of them,
-    `model_max_len` the positions the base model has (None = no limit known).
+    `model_max_len` the positions the base model has (None = no limit known), `has_bf16` whether a CUDA device computes
+    bf16 fast (compute capability 8.0 on).
     """
     whole = job.train.global_batch_size
     steps_per_epoch = max(1, math.ceil(num_train_samples / whole))
@@ -102,7 +104,7 @@ def derive(
     rate, warmup = _learning_rate(job), _warmup_steps(job, steps.value)
     eval_every = _eval_every(job, steps.value)
     save_every = _save_every(job, eval_every.value)
-    alpha, precision = _alpha(job), _precision(job, device)
+    alpha, precision = _alpha(job), _precision(job, device, has_bf16)
     reasons = {
         "num_steps": steps.reason,
         "max_seq_len": length.reason,
@@ -251,10 +253,12 @@ def _alpha(job: JobConfig) -> _Choice[float]:
     return _Choice(2.0 * job.train.rank, "2 x rank")
 
 
-def _precision(job: JobConfig, device: DeviceKind) -> _Choice[Precision]:
+def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool) -> _Choice[Precision]:
     wanted = job.train.advanced.precision
     if wanted != "auto":
         return _Choice(wanted, "set in the job")
+    if device == "cuda" and not has_bf16:
+        return _Choice("fp32", "this accelerator has no fast bf16")
     if device == "cuda":
         return _Choice("bf16", "this accelerator computes bf16 fastest")
     return _Choice("fp32", "processors compute fp32 fastest, and runs repeat exactly")

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from foretune.errors import ConfigError, NotFound
 from foretune.models.load import LoadedModel
+from foretune.models.shapes import default_targets
 from foretune.records.base import write_atomically
 
 __all__ = [
@@ -31,24 +32,11 @@ __all__ = [
     "adapter_base",
     "attach_lora",
     "attach_soft_prompt",
-    "default_targets",
     "load_adapter",
     "merge_lora",
     "save_adapter",
 ]
 
-# The two projections that the LoRA paper adapts (query and value), by the names each family gives them; where a
-# family has one fused product, that one.
-DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
-    "bloom": ("query_key_value",),
-    "falcon": ("query_key_value",),
-    "gpt_neox": ("query_key_value",),
-    "gpt2": ("c_attn",),
-    "t5": ("q", "v"),
-    "mt5": ("q", "v"),
-    "phi3": ("qkv_proj",),
-}
-USUAL_TARGETS = ("q_proj", "v_proj")
 PREFIX = "base_model.model."
 
 
@@ -97,11 +85,6 @@ class SoftPrompt(nn.Module):
     def __init__(self, num_tokens: int, width: int) -> None:
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(num_tokens, width))
-
-
-def default_targets(family: str) -> tuple[str, ...]:
-    """Names of the modules that get adapters when the job names none."""
-    return DEFAULT_TARGETS.get(family, USUAL_TARGETS)
 
 
 def _linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -16,7 +16,7 @@ from foretune.errors import ConfigError, MissingDependency, NotFound
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["LoadedModel", "is_encoder_decoder", "load_model", "num_parameters"]
+__all__ = ["LoadedModel", "best_device", "has_bf16", "is_encoder_decoder", "load_model", "num_parameters"]
 
 Kind = Literal["causal", "seq2seq", "classify"]
 MINIMUM = (5, 0)
@@ -71,6 +71,11 @@ def load_model(
     """
     transformers = _transformers()
     config = _config(folder)
+    if num_labels and config.is_encoder_decoder:
+        raise ConfigError(
+            f"method classify needs a decoder-only base, got the encoder-decoder {config.model_type}",
+            fix='method = "lora"   # the class name is then generated',
+        )
     kind: Kind = "classify" if num_labels else "seq2seq" if config.is_encoder_decoder else "causal"
     auto = {
         "classify": transformers.AutoModelForSequenceClassification,
@@ -98,6 +103,11 @@ def load_model(
             ) from error
     where = device or best_device()
     return LoadedModel(model.to(where).eval(), kind, str(config.model_type), folder, where)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` computes bf16 natively (NVIDIA: compute capability 8.0 and later)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def best_device() -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from foretune.records.base import Record
 
@@ -46,7 +46,7 @@ class AuditRecord(Record):
     dataset_version: str
     num_samples: int
     findings: tuple[Finding, ...]
-    tokens: dict[str, TokenStats] = {}  # by split; empty without a tokenizer
+    tokens: dict[str, TokenStats] = Field(default_factory=dict)  # by split; empty without a tokenizer
     examples: tuple[str, ...] = ()  # a few samples as the model sees them, trained parts marked
 
     @property

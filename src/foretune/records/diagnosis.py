@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from foretune.records.base import Record
 
@@ -36,4 +36,4 @@ class DiagnosisRecord(Record):
     run_id: str
     causes: tuple[Cause, ...]
     checked: tuple[str, ...]
-    not_checked: dict[str, str] = {}  # mode -> what evidence was missing
+    not_checked: dict[str, str] = Field(default_factory=dict)  # mode -> what evidence was missing

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from foretune.errors import ConfigError, NotFound
 from foretune.records.base import Record, write_error
 from foretune.records.events import read_events
@@ -45,7 +47,7 @@ class ResolvedRecord(Record):
     job: dict[str, Any]
     origins: dict[str, str]
     folder: str  # what relative paths of the job are relative to
-    derived: dict[str, str] = {}  # setting -> value and why
+    derived: dict[str, str] = Field(default_factory=dict)  # setting -> value and why
     primary_metric: str = ""
     parent: str = ""  # run id that this job was derived from
 

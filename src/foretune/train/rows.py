@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from foretune.data.inputs import class_input, plain_text, source_ids, with_end
 from foretune.data.samples import Sample
-from foretune.data.tokenise import prompt_ids, tokenise_all
+from foretune.data.tokenise import tokenise_all
 from foretune.data.tokenizer import Tokenizer
 from foretune.data.world.shards import masked_token_stream
 from foretune.errors import ConfigError, DataError
@@ -19,11 +20,9 @@ __all__ = [
     "Rows",
     "build_rows",
     "causal_rows",
-    "class_input",
     "classify_rows",
     "packed_rows",
     "seq2seq_rows",
-    "source_ids",
     "world_rows",
 ]
 
@@ -79,44 +78,24 @@ def causal_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: in
 
 def packed_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int) -> Rows:
     """Raw text for pretraining: documents end to end, cut into rows of `max_seq_len`; the rest makes a short row."""
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    texts = [sample.text or "\n".join(message.content for message in sample.messages) for sample in samples]
-    pieces = [np.asarray(ids + end, dtype=np.int32) for ids in tokenizer.encode_batch(texts)]
+    texts = [plain_text(sample) for sample in samples]
+    pieces = [np.asarray(with_end(ids, tokenizer), dtype=np.int32) for ids in tokenizer.encode_batch(texts)]
     stream = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
     cut = [stream[i : i + max_seq_len] for i in range(0, len(stream), max_seq_len)]
     return Rows([Row(ids, np.ones(len(ids), dtype=np.float32)) for ids in cut if len(ids) > 1], 0)
-
-
-def source_ids(sample: Sample, tokenizer: Tokenizer) -> list[int]:
-    """What an encoder reads: the messages before the answer as plain text, with the tokenizer's own end token."""
-    text = "\n".join(message.content for message in sample.prompt)
-    return _with_end(tokenizer.encode(text), tokenizer)
-
-
-def _with_end(ids: list[int], tokenizer: Tokenizer) -> list[int]:
-    return ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
 
 
 def seq2seq_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int) -> Rows:
     """Source and target for an encoder-decoder; a pair with either side too long is left out."""
     rows, dropped = [], []
     for sample in samples:
-        source, target = source_ids(sample, tokenizer), _with_end(tokenizer.encode(sample.target), tokenizer)
+        source, target = source_ids(sample, tokenizer), with_end(tokenizer.encode(sample.target), tokenizer)
         if max(len(source), len(target)) > max_seq_len:
             dropped.append(sample.place)
             continue
         ids = np.asarray(target, dtype=np.int32)
         rows.append(Row(ids, np.ones(len(ids), dtype=np.float32), np.asarray(source, dtype=np.int32)))
     return Rows(rows, len(dropped), tuple(dropped))
-
-
-def class_input(sample: Sample, tokenizer: Tokenizer, max_seq_len: int) -> list[int]:
-    """What a classifier reads: the chat prompt where the model has a chat template, else the bare input text."""
-    if tokenizer.has_chat_template:
-        ids = prompt_ids(sample, tokenizer)
-    else:
-        ids = tokenizer.encode(sample.input_text, add_special=True)
-    return ids[-max_seq_len:] or [tokenizer.pad_id]
 
 
 def classify_rows(samples: Sequence[Sample], tokenizer: Tokenizer, labels: Sequence[str], max_seq_len: int) -> Rows:

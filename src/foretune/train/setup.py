@@ -17,7 +17,7 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.errors import ConfigError
 from foretune.models.adapter import attach_lora, attach_soft_prompt
 from foretune.models.base import resolve_base
-from foretune.models.load import LoadedModel, load_model, num_parameters
+from foretune.models.load import LoadedModel, has_bf16, load_model, num_parameters
 from foretune.records.dataset import DatasetRecord
 from foretune.train.loop import LoopSettings, trainable
 from foretune.train.rows import WORLD_VALIDATION_SEED, Rows, build_rows, world_rows
@@ -137,6 +137,7 @@ def _rows(
         longest_sample_tokens=max(row.length for row in train.rows),
         model_max_len=limit,
         device="cuda" if loaded.device.type == "cuda" else "cpu",
+        has_bf16=has_bf16(loaded.device),
     )
     return train, validation, derived
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import FAMILIES, tiny_model
 
 from foretune.errors import CheckpointError, DoesNotFit, TrainingDiverged
 from foretune.models.adapter import attach_lora, attach_soft_prompt
@@ -28,6 +28,7 @@ from foretune.train.loop import (
     trainable,
 )
 from foretune.train.objective import Row, build_batch, loss_for
+from tiny import FAMILIES, tiny_model
 
 SETTINGS = LoopSettings(
     num_steps=6,
@@ -173,7 +174,7 @@ def test_warm_up_then_cosine_to_a_tenth() -> None:
     assert rates[0] == pytest.approx(1e-3)
     assert rates[9] == pytest.approx(1e-2) == max(rates)
     assert rates[-1] == pytest.approx(1e-3, rel=0.01)
-    assert all(later <= earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[9:]))
 
 
 @pytest.mark.req("R232")
@@ -192,6 +193,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_very_same_numbers(method: str, tm
     run(whole, tmp_path / "whole")
     parts = tmp_path / "parts"
     for stop_at in (2, 3):
+
         def stop(stop_at: int = stop_at) -> bool:
             return len(losses(parts)) >= stop_at
 

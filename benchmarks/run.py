@@ -1,0 +1,57 @@
+"""Run a benchmark by name and keep what it measured: `python benchmarks/run.py start | resume | prediction | real`.
+
+Each writes `benchmarks/results/NAME.json`: configuration, metrics, device, versions, commit, date. RECORDS.md is the
+table that people read; LOG.md says what was tried.
+"""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from foretune.hardware.detect import detect_machine
+
+HERE = Path(__file__).parent
+NAMES = ("start", "resume", "prediction", "real")
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what the figures were measured."""
+    machine = detect_machine()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": commit.stdout.strip(),
+        "device": machine.cpu_name,
+        "num_cores": machine.num_cores,
+        "memory_bytes": machine.memory_bytes,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("foretune", "torch", "transformers")},
+    }
+
+
+def main() -> None:
+    """Run the named benchmarks, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])
+    args = parser.parse_args()
+    sys.path.insert(0, str(HERE))
+    for name in args.names or NAMES:
+        measured = importlib.import_module(f"bench_{name}").measure()
+        result = {"benchmark": name, **environment(), **measured}
+        path = HERE / "results" / f"{name}.json"
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

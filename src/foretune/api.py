@@ -1,0 +1,472 @@
+"""The verbs as Python functions: what the command line does, for programs and notebooks."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foretune import journey
+from foretune.backends.local import start_detached, stop_process, stop_training
+from foretune.config.job import JobConfig
+from foretune.config.read import ResolvedJob, field_names, read_job, resolve_job
+from foretune.errors import ConfigError, NotFound
+from foretune.journey import STAGES, Outcome, Stage
+from foretune.records.audit import AuditRecord
+from foretune.records.base import write_atomically
+from foretune.records.diagnosis import DiagnosisRecord
+from foretune.records.evaluation import EvaluationRecord
+from foretune.records.plan import PlanRecord
+from foretune.records.run import (
+    DEFAULT_RUNS_DIR,
+    JOB_FILE,
+    ResolvedRecord,
+    RunState,
+    find_run,
+    list_runs,
+    run_pid,
+    run_state,
+)
+from foretune.records.training import TrainingRecord
+from foretune.steps import Run, Watcher, create_job_run, reconcile_run
+
+if TYPE_CHECKING:
+    from foretune.data.samples import Message
+    from foretune.engine.chat import ChatEngine
+
+__all__ = [
+    "TEMPLATES",
+    "Chat",
+    "JobLike",
+    "RunInfo",
+    "RunLike",
+    "audit",
+    "chat",
+    "diagnose",
+    "evaluate",
+    "init",
+    "next_job",
+    "plan",
+    "resume",
+    "run",
+    "run_info",
+    "runs",
+    "settings_of",
+    "stop",
+    "train",
+    "watch",
+]
+
+JobLike = ResolvedJob | JobConfig | str | Path
+RunLike = str | Path
+TEMPLATES = ("json-extract", "sentiment", "support-chat", "news-summary")
+BEFORE_TRAINING: tuple[Stage, ...] = ("collect", "audit", "plan")
+EMBEDDED = "pebble"
+WORLD = "world"  # data.path of the generated corpus: it needs no collecting, splitting or audit
+JOURNEY_LOG = "journey.log"
+PATH_FIELDS = ("base", "data.path", "data.validation_path", "data.test_path", "evaluate.json_schema")
+SMOKE: dict[str, Any] = {"max_steps": 2, "eval_every": 1, "save_every": 1}
+SMOKE_ROWS = 200
+
+
+def init(template: str, folder: str | Path | None = None, *, num_rows: int | None = None, seed: int = 0) -> Path:
+    """Write a template's `job.toml` and its generated data into `folder`; the path of the job file.
+
+    Raises NotFound for an unknown template, ConfigError rather than overwrite anything.
+    """
+    if template not in TEMPLATES:
+        close = difflib.get_close_matches(template, TEMPLATES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(TEMPLATES)}"
+        raise NotFound(f"no template {template!r}", fix=hint)
+    from foretune.data.world.tasks import template_rows
+
+    target = Path(folder) if folder is not None else Path(template)
+    source = resources.files("foretune.config") / "templates"
+    files = {target / "job.toml": (source / f"{template}.toml").read_text(encoding="utf-8")}
+    schema = source / f"{template}.schema.json"
+    if schema.is_file():
+        files[target / "schema.json"] = schema.read_text(encoding="utf-8")
+    data = target / "data" / f"{template}.jsonl"
+    existing = [path for path in (*files, data) if path.exists()]
+    if existing:
+        raise ConfigError(f"{existing[0]} exists already", fix=f"foretune init {template} ANOTHER_FOLDER")
+    rows = template_rows(template, num_rows, seed)
+    files[data] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    for path, text in files.items():
+        write_atomically(path, text)
+    return target / "job.toml"
+
+
+def resolved(job: JobLike) -> ResolvedJob:
+    """A job given in any form, with the origin of every value. Raises ConfigError, NotFound."""
+    if isinstance(job, ResolvedJob):
+        return job
+    if isinstance(job, JobConfig):
+        return ResolvedJob(job, dict.fromkeys(field_names(), "flag"), Path.cwd())
+    return resolve_job(job)
+
+
+def run(
+    job: JobLike,
+    *,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    watcher: Watcher | None = None,
+    approve: Callable[[PlanRecord], object] | None = None,
+    reuse_test: bool = False,
+    dry_run: bool = False,
+    detach: bool = False,
+    at_end: Callable[[Path], object] | None = None,
+    source: str | Path | None = None,
+    parent: str = "",
+) -> Outcome:
+    """The journey: collect, audit, plan, train, evaluate, diagnose, with a gate after each.
+
+    `dry_run` stops after the plan; `detach` leaves everything after it to a process of its own; `source` is the file
+    that a ResolvedJob came from, kept in the run folder; `parent` the run that it was derived from. Raises what a gate
+    raises: DataError, DoesNotFit, GateRefused, TrainingDiverged; and ConfigError, NotFound.
+    """
+    given = resolved(job)
+    run_dir = _create(source or job, given, Path(runs_dir), parent)
+    if not _is_world(given.job):
+        journey.mark_journey(run_dir)
+    stages = _stages(given.job, STAGES)
+    if dry_run or detach:
+        stages = tuple(stage for stage in stages if stage in BEFORE_TRAINING)
+    outcome = journey.run_stages(
+        run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, at_end=at_end
+    )
+    if detach and not dry_run:
+        _start_journey(run_dir, reuse_test)
+        return Outcome(run_dir, "running")
+    return outcome
+
+
+def train(
+    job: JobLike,
+    *,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    watcher: Watcher | None = None,
+    approve: Callable[[PlanRecord], object] | None = None,
+    detach: bool = False,
+    foreground: bool = False,
+    smoke: bool = False,
+    source: str | Path | None = None,
+) -> Outcome:
+    """Collect, audit and plan as `run` does, then train, as a process of its own unless `foreground`.
+
+    `smoke` takes two steps on the first 200 rows: does it work at all?
+    """
+    given = _smoked(resolved(job)) if smoke else resolved(job)
+    run_dir = _create(source or job, given, Path(runs_dir), "")
+    before = tuple(stage for stage in _stages(given.job, BEFORE_TRAINING) if stage != "train")
+    if foreground:
+        journey.run_stages(run_dir, stages=before, watcher=watcher, approve=approve, probe=False)
+        return _train_here(given.job, run_dir)
+    stages: tuple[Stage, ...] = (*before, "train")
+    return journey.run_stages(run_dir, stages=stages, watcher=watcher, approve=approve, probe=False, detach=detach)
+
+
+def _train_here(job: JobConfig, run_dir: Path) -> Outcome:
+    from foretune.train.train import train as train_now
+
+    folder = Path(ResolvedRecord.read(run_dir).folder)
+    record = train_now(job, run_dir=run_dir, runs_dir=run_dir.parent, folder=folder)
+    return Outcome(run_dir, "stopped" if record is None else "done", interrupted=record is None)
+
+
+def _smoked(given: ResolvedJob) -> ResolvedJob:
+    rows = min(given.job.data.max_rows or SMOKE_ROWS, SMOKE_ROWS)
+    advanced = given.job.train.advanced.model_copy(update=SMOKE)
+    job = given.job.model_copy(
+        update={
+            "data": given.job.data.model_copy(update={"max_rows": rows}),
+            "train": given.job.train.model_copy(update={"advanced": advanced}),
+        }
+    )
+    return ResolvedJob(job, given.origins, given.folder)
+
+
+def plan(job: JobLike, *, probe: bool = False) -> PlanRecord:
+    """Parameters, memory, time and money of a job; `probe` measures a few real steps here. Leaves nothing on disk."""
+    given = resolved(job)
+    with _scratch(given) as scratch:
+        journey.do_stage(scratch, "collect")
+        record = journey.do_stage(scratch, "plan", probe=probe)
+    assert isinstance(record, PlanRecord)
+    return record
+
+
+def audit(job_or_file: JobLike, *, settings: Mapping[str, Any] | None = None) -> AuditRecord:
+    """What is wrong with the data of a job, or of one data file; `settings` maps dotted fields to values.
+
+    Raises DataError where it cannot be read, NotFound, ConfigError.
+    """
+    given = _as_job(job_or_file, settings or {})
+    with _scratch(given) as scratch:
+        journey.do_stage(scratch, "collect")
+        return journey.audit_stage(scratch)
+
+
+def _as_job(job_or_file: JobLike, settings: Mapping[str, Any]) -> ResolvedJob:
+    if not isinstance(job_or_file, (str, Path)):
+        return resolved(job_or_file)
+    path = Path(job_or_file)
+    if path.suffix == ".toml":
+        return resolve_job(path, settings)
+    if not path.exists():
+        raise NotFound(f"no file {path}", fix="give a job file (*.toml) or a data file (*.jsonl, *.csv, ...)")
+    return resolve_job(None, {"data.path": str(path.resolve()), **settings})
+
+
+def evaluate(
+    run: RunLike = "latest",
+    *,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    reuse_test: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> EvaluationRecord:
+    """The verdict on the sealed test split. Raises GateRefused on a second look without `reuse_test`, NotFound."""
+    from foretune.evaluate.evaluate import evaluate as evaluate_now
+
+    here = Run.open(find_run(runs_dir, str(run)))
+    _needs_training(here.run_dir)
+    if not TrainingRecord.read(here.run_dir).reconciliation:
+        reconcile_run(here)
+    return evaluate_now(
+        here.job,
+        run_dir=here.run_dir,
+        runs_dir=here.runs_dir,
+        folder=here.folder,
+        reuse_test=reuse_test,
+        on_progress=on_progress,
+    )
+
+
+def diagnose(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR) -> DiagnosisRecord:
+    """Which failure modes the evidence of a run shows. Raises NotFound."""
+    from foretune.diagnose.diagnose import diagnose as diagnose_now
+
+    here = Run.open(find_run(runs_dir, str(run)))
+    return diagnose_now(here.job, run_dir=here.run_dir)
+
+
+def next_job(
+    run: RunLike, number: int, out: str | Path, *, runs_dir: str | Path = DEFAULT_RUNS_DIR
+) -> tuple[Path, dict[str, Any]]:
+    """Write the job of `run` with the settings that mend cause `number` (from 1); the file and what was changed.
+
+    Raises NotFound where the diagnosis has no such cause, ConfigError rather than overwrite `out`.
+    """
+    run_dir, target = find_run(runs_dir, str(run)), Path(out)
+    if target.exists():
+        raise ConfigError(f"{target} exists already", fix="--out ANOTHER.toml")
+    from foretune.diagnose.patch import apply_patch
+
+    causes = DiagnosisRecord.read(run_dir).causes
+    if not 1 <= number <= len(causes):
+        raise NotFound(f"no cause {number}: the diagnosis of {run_dir.name} has {len(causes)}", fix="--apply 1")
+    cause, record = causes[number - 1], ResolvedRecord.read(run_dir)
+    wanted = settings_of(record.job) | cause.patch
+    _move_paths(wanted, Path(record.folder), target.parent)
+    text = (run_dir / JOB_FILE).read_text(encoding="utf-8")
+    written = settings_of(read_job(run_dir / JOB_FILE).model_dump(mode="json"))
+    changed = {name: value for name, value in wanted.items() if value != written[name]}
+    comment = f"# From run {run_dir.name}, changed against {cause.mode}: {json.dumps(cause.patch)}\n"
+    write_atomically(target, comment + apply_patch(text, changed))
+    read_job(target)
+    return target, cause.patch
+
+
+def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's values by dotted name, every field."""
+    flat = {}
+    for name in field_names():
+        value: Any = job
+        for part in name.split("."):
+            value = value[part]
+        flat[name] = value
+    return flat
+
+
+def _move_paths(settings: dict[str, Any], folder: Path, target: Path) -> None:
+    """Rewrite the relative paths among the settings so that they mean the same from `target`."""
+    for name in PATH_FIELDS:
+        value = settings[name]
+        if value and not Path(value).is_absolute() and (folder / value).exists():
+            settings[name] = os.path.relpath(folder / value, target.resolve())
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A model to talk to; `system` goes before conversations that begin without a system message."""
+
+    name: str
+    engine: ChatEngine
+    system: str = ""
+
+    def reply(self, messages: Sequence[Message], max_new_tokens: int = 256) -> str:
+        """The answer to a conversation that ends with a user message; a classifier answers with a class."""
+        from foretune.data.samples import Message
+
+        begun = bool(messages) and messages[0].role == "system"
+        start = [Message("system", self.system)] if self.system and not begun else []
+        return self.engine.reply([*start, *messages], max_new_tokens)
+
+
+def chat(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, base: bool = False) -> Chat:
+    """What a run made, to talk to; its base where `base`; or the embedded `pebble`. Raises NotFound."""
+    from foretune.engine.chat import ChatEngine
+    from foretune.engine.engine import load_engine
+    from foretune.models.base import resolve_base
+
+    if str(run) == EMBEDDED:
+        return Chat(EMBEDDED, ChatEngine(load_engine(resolve_base(EMBEDDED))))
+    here = Run.open(find_run(runs_dir, str(run)))
+    _needs_training(here.run_dir)
+    artefact = here.run_dir / TrainingRecord.read(here.run_dir).artefact
+    engine = load_engine(resolve_base(here.job.base, here.folder), None if base else artefact)
+    name = here.job.base if base else here.run_dir.name
+    return Chat(name, ChatEngine(engine, max_seq_len=here.job.train.max_seq_len), _usual_system(here))
+
+
+def _usual_system(run: Run) -> str:
+    """The system message that a run was trained with: the job's, or the first sample's."""
+    if run.job.data.system or _is_world(run.job):
+        return run.job.data.system
+    first = next(iter(run.split("train")), None)
+    messages = first.messages if first is not None else ()
+    return messages[0].content if messages and messages[0].role == "system" else ""
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run at a glance; `verdict` and `seconds` once they are known."""
+
+    run_id: str
+    run_dir: Path
+    state: RunState
+    stage: str  # under way now, "" if nothing is
+    base: str
+    method: str
+    created: str
+    verdict: str = ""
+    seconds: float | None = None
+
+
+def run_info(run_dir: Path) -> RunInfo:
+    """The run in a folder at a glance."""
+    record = ResolvedRecord.read(run_dir)
+    training = TrainingRecord.read(run_dir) if TrainingRecord.exists(run_dir) else None
+    verdict = EvaluationRecord.read(run_dir).verdict if EvaluationRecord.exists(run_dir) else ""
+    job = record.job
+    return RunInfo(
+        run_id=record.run_id,
+        run_dir=run_dir,
+        state=run_state(run_dir),
+        stage=journey.stage_under_way(run_dir),
+        base=str(job["base"]),
+        method=str(job["train"]["method"]),
+        created=record.created,
+        verdict=verdict,
+        seconds=training.seconds if training else None,
+    )
+
+
+def runs(runs_dir: str | Path = DEFAULT_RUNS_DIR) -> list[RunInfo]:
+    """Every run at a glance, oldest first."""
+    return [run_info(path) for path in list_runs(runs_dir)]
+
+
+def resume(
+    run: RunLike = "latest",
+    *,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    watcher: Watcher | None = None,
+    approve: Callable[[PlanRecord], object] | None = None,
+    reuse_test: bool = False,
+    detach: bool = False,
+    at_end: Callable[[Path], object] | None = None,
+) -> Outcome:
+    """Go on with a run where it stands: what left its record is kept, training continues at its last checkpoint."""
+    run_dir = find_run(runs_dir, str(run))
+    job = JobConfig.model_validate(ResolvedRecord.read(run_dir).job)
+    whole = journey.is_journey(run_dir)
+    if detach:
+        if whole:
+            _start_journey(run_dir, reuse_test)
+        else:
+            journey.train_stage(Run.open(run_dir), detach=True)
+        return Outcome(run_dir, "running")
+    stages = _stages(job, STAGES if whole else (*BEFORE_TRAINING, "train"))
+    return journey.run_stages(
+        run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, probe=whole, at_end=at_end
+    )
+
+
+def watch(
+    run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, watcher: Watcher | None = None
+) -> Outcome:
+    """Follow a run until nothing works on it any more; leaving (Ctrl-C) does not touch it."""
+    return journey.watch_run(find_run(runs_dir, str(run)), watcher=watcher)
+
+
+def stop(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, abort: bool = False) -> bool:
+    """Stop a run: training writes a checkpoint first unless `abort`. False where nothing was running."""
+    run_dir = find_run(runs_dir, str(run))
+    pid = run_pid(run_dir)
+    if pid is not None and abort:
+        stop_process(pid, abort=True)
+        return True
+    if pid is not None:
+        return stop_training(run_dir)
+    pid = journey.journey_pid(run_dir)
+    if pid is not None:
+        stop_process(pid, abort=abort)
+    return pid is not None
+
+
+def _start_journey(run_dir: Path, reuse_test: bool) -> None:
+    arguments = ["foretune", "runs", "resume", run_dir.name, "--runs-dir", str(run_dir.parent.resolve()), "--yes"]
+    start_detached([*arguments, *(["--reuse-test"] if reuse_test else [])], log=run_dir / JOURNEY_LOG)
+
+
+def _create(job: JobLike, given: ResolvedJob, runs_dir: Path, parent: str) -> Path:
+    source = Path(job) if isinstance(job, (str, Path)) else None
+    return create_job_run(given, runs_dir=runs_dir, source=source, parent=parent)
+
+
+def _is_world(job: JobConfig) -> bool:
+    return job.data.path == WORLD
+
+
+def _stages(job: JobConfig, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    return ("train",) if _is_world(job) else stages
+
+
+def _needs_training(run_dir: Path) -> None:
+    if not TrainingRecord.exists(run_dir):
+        state = run_state(run_dir)
+        verb = "watch" if state == "training" else "resume"
+        raise NotFound(f"run {run_dir.name} is not trained yet ({state})", fix=f"foretune runs {verb} {run_dir.name}")
+
+
+@contextmanager
+def _scratch(given: ResolvedJob) -> Iterator[Run]:
+    """A run that is gone afterwards, for verbs that only look."""
+    folder = Path(tempfile.mkdtemp(prefix="foretune-"))
+    try:
+        yield Run.open(create_job_run(given, runs_dir=folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

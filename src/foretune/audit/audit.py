@@ -1,0 +1,70 @@
+"""Audit a data set version: run every check and leave `audit.json`."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from foretune.audit.checks import conversation, duplicates, leakage, pii, sizes, structure, text
+from foretune.audit.checks.lengths import TokenReport, token_report
+from foretune.audit.subject import Subject
+from foretune.data.samples import Sample
+from foretune.data.tokenizer import Tokenizer
+from foretune.records.audit import AuditRecord, Finding
+from foretune.records.dataset import DatasetRecord
+
+__all__ = ["CHECKS", "audit"]
+
+Check = Callable[[Subject], list[Finding]]
+CHECKS: tuple[Check, ...] = (
+    conversation.role_order,
+    conversation.empty_inputs,
+    conversation.empty_answers,
+    conversation.short_answers,
+    conversation.cut_off_answers,
+    duplicates.exact_duplicates,
+    duplicates.near_duplicate_rows,
+    duplicates.contradictions,
+    leakage.exact_leaks,
+    leakage.near_leaks,
+    leakage.group_leaks,
+    sizes.num_rows,
+    sizes.small_test,
+    sizes.class_balance,
+    structure.broken_json,
+    structure.key_styles,
+    text.damaged_encoding,
+    text.html_remains,
+    text.control_tokens,
+    pii.personal_data,
+)
+SEVERITIES = ("error", "warning", "info")
+
+
+def audit(
+    dataset: DatasetRecord,
+    splits: Mapping[str, Sequence[Sample]],
+    tokenizer: Tokenizer | None,
+    *,
+    max_seq_len: int = 0,
+    run_dir: Path | None = None,
+) -> AuditRecord:
+    """Run every check on the splits of a data set version; errors come first, then by id.
+
+    Without a tokenizer there are no token statistics. `max_seq_len` is in tokens, 0 = no limit. Writes `audit.json`
+    into `run_dir` if one is given. Finding errors is not an error of this function: the journey's gate decides.
+    """
+    subject = Subject(splits, task=dataset.task, tokenizer=tokenizer, max_seq_len=max_seq_len)
+    report = token_report(subject, tokenizer) if tokenizer is not None else TokenReport({}, [], ())
+    findings = [*report.findings, *(finding for check in CHECKS for finding in check(subject))]
+    record = AuditRecord(
+        dataset_version=dataset.version,
+        num_samples=len(subject.samples),
+        findings=tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.id))),
+        tokens=report.stats,
+        examples=report.examples,
+    )
+    if run_dir is not None:
+        record.write(run_dir)
+    return record

@@ -1,0 +1,2 @@
+"""The checks of the audit, each a function from the audited data to findings."""
+# SPDX-License-Identifier: Apache-2.0

@@ -1,0 +1,148 @@
+"""The entry point `foretune`: the commands, and the one place where errors become messages and exit codes."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from types import FrameType
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+from foretune.cli import (
+    audit,
+    chat,
+    config,
+    diagnose,
+    doctor,
+    evaluate,
+    init,
+    plan,
+    report,
+    run,
+    runs,
+    train,
+)
+from foretune.cli.face import Answer, help_without_command, print_answer, print_error, wants
+from foretune.errors import ConfigError, DoesNotFit, ForetuneError
+from foretune.log import logger
+
+__all__ = ["app", "main", "run_command"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="foretune",
+    help="Know before you tune: audit data, predict time and cost, fine-tune, and test against the prompted base.",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start here:  foretune init json-extract demo   then   foretune run demo/job.toml",
+)
+
+for verb in (init, run, plan, audit, train, evaluate, diagnose, report, chat, doctor):
+    app.command()(verb.command)
+app.add_typer(runs.app, name="runs")
+app.add_typer(config.app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from foretune import __version__
+
+        typer.echo(f"foretune {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Know before you tune: audit data, predict time and cost, fine-tune, and test against the prompted base."""
+    help_without_command(context)
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit code. Prints the answer on stdout, everything else on stderr."""
+    as_json, debug, stdout = wants("--json", arguments), wants("--debug", arguments), sys.stdout
+    _log_to_stderr()
+    try:
+        with redirect_stdout(sys.stderr) if as_json and "--help" not in arguments else nullcontext():
+            result = get_command(app)(args=list(arguments), prog_name="foretune", standalone_mode=False)
+        if isinstance(result, Answer):
+            print_answer(result, as_json=as_json, stdout=stdout)
+            return result.exit_code
+        if result == INTERRUPTED:  # Typer turns KeyboardInterrupt into this code
+            print("interrupted", file=sys.stderr)
+        return int(result or 0)
+    except (ForetuneError, TyperException, OSError, MemoryError) as error:
+        _show_traceback(debug)
+        return print_error(_as_known(error), as_json=as_json, stdout=stdout)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # the last line of defence: a fault of ours becomes exit 1 with a way to tell us
+        _show_traceback(debug)
+        return print_error(_our_fault(error, arguments), as_json=as_json, stdout=stdout)
+
+
+def _show_traceback(debug: bool) -> None:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+
+
+def _as_known(error: Exception) -> ForetuneError:
+    """What the machine or the parser said, as one of our errors."""
+    if isinstance(error, ForetuneError):
+        return error
+    if isinstance(error, TyperException):
+        return ConfigError(error.format_message(), fix="foretune --help")
+    if isinstance(error, MemoryError):
+        return DoesNotFit("out of memory", fix="foretune plan JOB   # shows what needs how much")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DoesNotFit(f"the disk is full: {error.filename or error}", fix="free space, then repeat the command")
+    what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return ForetuneError(what, fix="check the path and its permissions")
+
+
+def _our_fault(error: Exception, arguments: Sequence[str]) -> ForetuneError:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"unexpected {type(error).__name__}: {error} ({last.name}, line {last.lineno}); this is a fault of foretune"
+    return ForetuneError(what, fix=f"foretune {' '.join(arguments)} --debug   # shows where, for a bug report")
+
+
+def _log_to_stderr() -> None:
+    if not any(getattr(handler, "foretune", False) for handler in logger.handlers):
+        handler = _StderrHandler()
+        handler.setFormatter(logging.Formatter("note: %(message)s"))
+        logger.addHandler(handler)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever sys.stderr is now."""
+
+    foretune = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)

@@ -1,0 +1,226 @@
+"""Progress of training from its events: step, tokens/s, loss, an ETA interval and dollars so far."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from foretune.cli.face import console
+from foretune.records.plan import PlanRecord
+from foretune.units import show_range, show_seconds, show_usd
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from foretune.records.base import Record
+
+__all__ = ["ConsoleWatcher", "TrainingState"]
+
+LINE_SECONDS = 5.0  # between lines off a terminal
+WINDOW_STEPS = 50
+MIN_STEPS = 5  # measured steps before the ETA is the run's own, not the plan's
+MAX_COLUMNS = 80
+Z = 1.645  # 90 % of a normal distribution
+STAGE_WORDS = {
+    "collect": "reading the data",
+    "audit": "auditing the data",
+    "plan": "measuring and predicting",
+    "evaluate": "evaluating on the test split",
+    "diagnose": "diagnosing",
+}
+
+
+@dataclass
+class TrainingState:
+    """What is known of a training run from its events; seconds add up over restarts."""
+
+    price_per_hour_usd: float = 0.0
+    planned: PlanRecord | None = None
+    step: int = 0
+    planned_steps: int = 0
+    loss: float = math.nan
+    eval_loss: float = math.nan
+    step_seconds: float = 0.0
+    other_seconds: float = 0.0  # validation and checkpoints
+    message: str = ""
+    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take in one event; kinds that say nothing of progress are passed over."""
+        kind = event["kind"]
+        if kind == "train_start":
+            self.planned_steps = int(event.get("planned_steps", 0))
+        elif kind == "step":
+            self.step, self.loss = int(event["step"]), _number(event["loss"])
+            seconds = float(event["seconds"])
+            self.step_seconds += seconds
+            self._recent.append((int(event["tokens"]), seconds))
+        elif kind in ("eval", "checkpoint"):
+            self.other_seconds += float(event.get("seconds", 0.0))
+            self.eval_loss = _number(event.get("eval_loss", self.eval_loss))
+        elif kind in ("note", "failed"):
+            self.message = str(event.get("message", ""))
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the recent steps; 0 before the first."""
+        seconds = sum(seconds for _, seconds in self._recent)
+        return sum(tokens for tokens, _ in self._recent) / seconds if seconds else 0.0
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars so far at the job's price."""
+        return (self.step_seconds + self.other_seconds) / 3600 * self.price_per_hour_usd
+
+    @property
+    def eta_seconds(self) -> tuple[float, float] | None:
+        """Seconds left, 90 % interval: the plan's until enough steps are measured, then from these; None if unknown.
+
+        The mean of k measured steps predicts the sum of r further ones with variance r s^2 + r^2 s^2 / k; validation
+        and checkpoints keep their share.
+        """
+        left = self.planned_steps - self.step
+        if left <= 0:
+            return (0.0, 0.0) if self.planned_steps else None
+        if len(self._recent) < MIN_STEPS:
+            share = left / self.planned_steps
+            return (
+                (self.planned.train_seconds.low * share, self.planned.train_seconds.high * share)
+                if (self.planned)
+                else None
+            )
+        times = [seconds for _, seconds in self._recent]
+        share = 1 + self.other_seconds / self.step_seconds
+        mean = fmean(times) * left * share
+        spread = _t90(len(times) - 1) * stdev(times) * math.sqrt(left + left * left / len(times)) * share
+        return max(0.0, mean - spread), mean + spread
+
+    def line(self) -> str:
+        """The state as one line of text, at most 80 columns."""
+        parts = [f"step {self.step}/{self.planned_steps or '?'}"]
+        if not math.isnan(self.loss):
+            parts.append(f"loss {self.loss:.3f}")
+        if not math.isnan(self.eval_loss):
+            parts.append(f"eval {self.eval_loss:.3f}")
+        if self.tokens_per_second:
+            parts.append(f"{self.tokens_per_second:,.0f} tok/s")
+        eta = self.eta_seconds
+        if eta is not None:
+            parts.append(f"ETA {_eta(*eta)}")
+        if self.price_per_hour_usd:
+            parts.append(show_usd(self.cost_usd))
+        whole = "  ".join(parts)
+        return whole if len(whole) <= MAX_COLUMNS else "  ".join(p for p in parts if not p.startswith("eval "))
+
+
+def _t90(degrees: int) -> float:
+    """95 % quantile of Student's t, to first order (Abramowitz and Stegun 26.7.5): within 3 % from 4 degrees up."""
+    return Z + (Z**3 + Z) / (4 * degrees)
+
+
+def _eta(low: float, high: float) -> str:
+    """One duration where both ends read the same."""
+    return show_seconds(low) if show_seconds(low) == show_seconds(high) else show_range(low, high)
+
+
+def _number(value: Any) -> float:
+    return float(value) if value is not None else math.nan
+
+
+class ConsoleWatcher:
+    """Shows a journey on stderr: a line a stage, a bar while training; off a terminal a line every few seconds."""
+
+    def __init__(self, ctrl_c: str = "") -> None:
+        self._console: Console = console(sys.stderr)
+        self._ctrl_c = f"; {ctrl_c}" if ctrl_c else ""
+        self._state = TrainingState()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = 0.0
+        self._shown_message = ""
+
+    def stage_started(self, stage: str, run_dir: Path) -> None:
+        """A line that says what happens, or the bar for training."""
+        if stage == "train":
+            self._begin_training(run_dir)
+        else:
+            self._console.print(f"[bold]{stage:9}[/] {STAGE_WORDS.get(stage, '')} …")
+
+    def stage_ended(self, stage: str, record: Record, seconds: float) -> None:
+        """A line that says what came of it."""
+        from foretune.cli.show import one_line
+
+        self._end_bar()
+        self._console.print(f"[green]{stage:9}[/] {one_line(record)}  [dim]{show_seconds(seconds)}[/]")
+
+    def event(self, event: Mapping[str, Any] | None) -> None:
+        """Move the bar, or print a line when the last is old enough."""
+        if event is not None:
+            self._state.take(event)
+            self._say_message()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                completed=self._state.step,
+                total=self._state.planned_steps or None,
+                description=self._state.line(),
+            )
+        elif event is not None and event["kind"] == "step" and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(self._state.line(), markup=False)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far an evaluation is: on a terminal a line that is overwritten, else one now and then."""
+        if time.monotonic() - self._last_line < (0.2 if self._console.is_terminal else LINE_SECONDS):
+            return
+        self._last_line = time.monotonic()
+        line = f"  {what.replace('_', ' ')} {done}/{total}".ljust(MAX_COLUMNS - 1)
+        self._console.print(line, end="\r" if self._console.is_terminal else "\n", markup=False)
+
+    def note(self, message: str) -> None:
+        """One line, above the bar."""
+        self._console.print(f"note: {message}", markup=False)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        self._end_bar()
+
+    def _say_message(self) -> None:
+        if self._state.message and self._state.message != self._shown_message:
+            self._shown_message = self._state.message
+            self.note(self._state.message)
+
+    def _begin_training(self, run_dir: Path) -> None:
+        plan = PlanRecord.read(run_dir) if PlanRecord.exists(run_dir) else None
+        price = plan.price_per_hour_usd if plan else 0.0
+        self._state = TrainingState(price_per_hour_usd=price, planned=plan)
+        self._console.print(f"[bold]{'train':9}[/] run {run_dir.name}{self._ctrl_c}")
+        if self._console.is_terminal:
+            self._start_bar()
+
+    def _start_bar(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            console=self._console,
+            transient=True,
+            expand=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=None)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

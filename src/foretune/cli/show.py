@@ -1,0 +1,340 @@
+"""Records as tables and lines for a terminal of 80 columns; no maths beyond rounding."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from foretune.records.audit import AuditRecord, Finding
+from foretune.records.base import Record
+from foretune.records.dataset import DatasetRecord
+from foretune.records.diagnosis import DiagnosisRecord
+from foretune.records.evaluation import EvaluationRecord, SystemResult
+from foretune.records.plan import PlanRecord
+from foretune.records.training import TrainingRecord
+from foretune.units import show_bytes, show_count, show_range, show_seconds, show_usd
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from foretune.api import RunInfo
+
+__all__ = [
+    "audit_shown",
+    "diagnosis_shown",
+    "evaluation_shown",
+    "facts_table",
+    "fields_table",
+    "one_line",
+    "plan_shown",
+    "runs_table",
+    "settings_table",
+    "sparkline",
+    "training_shown",
+]
+
+SEVERITY_STYLE = {"error": "red", "warning": "yellow", "info": "cyan"}
+VERDICT_STYLE = {"better": "bold green", "worse": "bold red", "not_better": "bold yellow", "inconclusive": "bold cyan"}
+SYSTEM_NAMES = {
+    "base_zero_shot": "base",
+    "base_few_shot": "base, prompted",
+    "fine_tuned": "fine-tuned",
+}
+QUANTITIES = {
+    "train_seconds": "training",
+    "total_seconds": "all in all",
+    "peak_memory_gb": "peak memory",
+    "cost_usd": "cost",
+}
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def plain_table(*headings: str, title: str = "") -> Table:
+    """A table without a frame; numbers stand right where the heading begins with `>`."""
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    return table
+
+
+def facts_table(facts: Mapping[str, str], title: str = "") -> Table:
+    """Names and values, one a line."""
+    table = Table(box=None, pad_edge=False, show_header=False, title=title or None, title_justify="left")
+    table.title_style = "bold"
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def warning_lines(warnings: Sequence[str]) -> list[str]:
+    """Each warning as a line of its own."""
+    return [f"[yellow]warning:[/] {escape(warning)}" for warning in warnings]
+
+
+# --- config ---------------------------------------------------------------------------------------------------------
+
+
+def fields_table() -> Table:
+    """Every field of the job file with its default and what it is."""
+    from foretune.config import JobConfig
+
+    table = plain_table("field", "default", "what it is")
+    for name, default, description in _fields(JobConfig, ""):
+        table.add_row(name, default, description)
+    return table
+
+
+def _fields(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if hasattr(inner, "model_fields"):
+            yield from _fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", escape(shown_value(info.default)), escape(info.description or "")
+
+
+def settings_table(values: Mapping[str, Any], origins: Mapping[str, str] | None) -> Table:
+    """Settings with their values, and where each comes from."""
+    table = plain_table("setting", "value", *(["from"] if origins is not None else []))
+    for name, value in values.items():
+        cells = [name, escape(shown_value(value))]
+        if origins is not None:
+            origin = origins.get(name, "default")
+            cells.append(f"[dim]{origin}[/]" if origin == "default" else f"[bold]{origin}[/]")
+        table.add_row(*cells)
+    return table
+
+
+def shown_value(value: Any) -> str:
+    """A setting as it would stand in the job file."""
+    from foretune.config.write import toml_value
+
+    return toml_value(value)
+
+
+# --- stages ---------------------------------------------------------------------------------------------------------
+
+
+def one_line(record: Record) -> str:
+    """What a stage found, in one line."""
+    if isinstance(record, DatasetRecord):
+        sizes = ", ".join(f"{name} {split.num_samples:,}" for name, split in record.splits.items())
+        return f"{record.task}: {sizes} samples"
+    if isinstance(record, AuditRecord):
+        count = {kind: sum(f.severity == kind for f in record.findings) for kind in ("error", "warning", "info")}
+        return f"{_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}, {count['info']} notes"
+    if isinstance(record, PlanRecord):
+        seconds, memory = record.train_seconds, record.peak_memory_gb.expected
+        cost = f", {show_usd(record.cost_usd.expected)}" if record.price_per_hour_usd else ""
+        return f"training will take {show_range(seconds.low, seconds.high)}, {memory:.1f} GB{cost}"
+    if isinstance(record, TrainingRecord):
+        return f"{_plural(record.num_steps, 'step')}, {record.stop_reason.replace('_', ' ')}, {_best_loss(record)}"
+    if isinstance(record, EvaluationRecord):
+        return f"{_verdict(record)}, {record.primary_metric} {_delta(record)} against the prompted base"
+    if isinstance(record, DiagnosisRecord):
+        return ", ".join(cause.mode.replace("_", " ") for cause in record.causes) or "nothing found"
+    return type(record).file_name
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _best_loss(record: TrainingRecord) -> str:
+    if record.best_eval_loss is None:
+        return f"loss {record.final_train_loss:.3f}"
+    return f"best eval loss {record.best_eval_loss:.3f} at step {record.best_step}"
+
+
+def audit_shown(record: AuditRecord) -> list[RenderableType]:
+    """Findings, worst first, with places and fixes, and the token counts."""
+    shown: list[RenderableType] = [f"[bold]{record.num_samples:,} samples[/], dataset {record.dataset_version[:12]}"]
+    for finding in record.findings:
+        shown.extend(_finding_lines(finding))
+    if not record.findings:
+        shown.append("[green]nothing found[/]")
+    if record.tokens:
+        table = plain_table("split", ">mean tokens", ">p95", ">longest", ">answer mean", ">cut off")
+        for split, stats in record.tokens.items():
+            cut = f"{stats.truncated_fraction:.1%}"
+            table.add_row(
+                split, f"{stats.mean:.0f}", f"{stats.p95:.0f}", str(stats.max), f"{stats.answer_mean:.0f}", cut
+            )
+        shown.extend(["", table])
+    if record.examples:
+        shown.extend(["", "[bold]as the model sees it[/] (what is learnt stands in ⟦ ⟧)"])
+        shown.extend(escape(example) for example in record.examples[:2])
+    return shown
+
+
+def _finding_lines(finding: Finding) -> Iterator[str]:
+    style = SEVERITY_STYLE[finding.severity]
+    rows = f" ({finding.count:,} rows)" if finding.count > 1 else ""
+    yield f"[{style}]{finding.severity:7}[/] {finding.id} {escape(finding.title)}{rows}"
+    if finding.places:
+        more = f" and {finding.count - 5:,} more" if finding.count > 5 else ""
+        yield f"        [dim]at[/] {escape(', '.join(finding.places[:5]))}{more}"
+    for line in finding.evidence[:3]:
+        yield f"        [dim]{escape(line)}[/]"
+    if finding.fix:
+        yield f"        [dim]fix[/] {escape(finding.fix)}"
+
+
+def plan_shown(record: PlanRecord) -> list[RenderableType]:
+    """The prediction: what, how long, how much memory, what it costs, and what that rests on."""
+    share = record.trainable_parameters / max(1, record.total_parameters)
+    train, total, memory = record.train_seconds, record.total_seconds, record.peak_memory_gb
+    facts = {
+        "base": f"{record.base}, {show_count(record.total_parameters)} parameters",
+        "method": f"{record.method}, {show_count(record.trainable_parameters)} trainable ({share:.2%})",
+        "data": f"{record.num_train_samples:,} samples, {show_count(record.num_train_tokens)} tokens an epoch",
+        "steps": f"{record.num_steps:,} of {record.micro_batch_size} x {record.grad_accum_steps} samples, "
+        f"rows up to {record.max_seq_len} tokens",
+        "device": record.device,
+        "training": show_range(train.low, train.high),
+        "all in all": f"{show_range(total.low, total.high)} with loading, validation and evaluation",
+        "peak memory": f"{memory.low:.2f}-{memory.high:.2f} GB of {record.available_memory_gb:.1f} GB free",
+        "disk": show_bytes(record.disk_bytes),
+        "cost": _cost(record),
+        "measured": "real steps on this machine" if record.probed else "no: --probe measures a few real steps here",
+    }
+    shown: list[RenderableType] = [facts_table(facts), "", _memory_table(record)]
+    if not record.fits:
+        shown.append("[bold red]It does not fit.[/]")
+    return [*shown, *warning_lines(record.warnings), *[f"[dim]assumed: {escape(a)}[/]" for a in record.assumptions]]
+
+
+def _cost(record: PlanRecord) -> str:
+    if not record.price_per_hour_usd:
+        return "nothing (plan.price_per_hour_usd is 0)"
+    cost = record.cost_usd
+    return f"{show_usd(cost.low)} to {show_usd(cost.high)} at {show_usd(record.price_per_hour_usd)} an hour"
+
+
+def _memory_table(record: PlanRecord) -> Table:
+    table = plain_table("memory for", ">size")
+    for name, size in sorted(record.memory_components.items(), key=lambda item: -item[1]):
+        table.add_row(name.replace("_", " ").removesuffix(" bytes"), show_bytes(size))
+    return table
+
+
+def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> list[RenderableType]:
+    """What training did, its curve, and the prediction against what it took."""
+    from foretune.plan.reconcile import outcome_sentence
+
+    facts = {
+        "steps": f"{record.num_steps:,} of {record.planned_steps:,} ({record.stop_reason.replace('_', ' ')})",
+        "loss": _best_loss(record),
+        "speed": f"{record.tokens_per_second:,.0f} tokens/s",
+        "took": show_seconds(record.seconds),
+        "artefact": record.artefact,
+    }
+    shown: list[RenderableType] = [facts_table(facts)]
+    if len(record.train_curve) > 1:
+        shown.append(f"[dim]train loss[/] {sparkline([point.loss for point in record.train_curve])}")
+    if len(record.eval_curve) > 1:
+        shown.append(f"[dim]eval loss [/] {sparkline([point.loss for point in record.eval_curve])}")
+    for item in record.reconciliation:
+        name = QUANTITIES.get(item.quantity, item.quantity)
+        style = "green" if item.held else "yellow"
+        shown.append(f"[dim]{name:11}[/] [{style}]{escape(outcome_sentence(item))}[/]")
+    return [*shown, *(warning_lines(record.warnings) if with_warnings else ())]
+
+
+def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
+    """The verdict first, then the systems with intervals, then what it rests on."""
+    names = list(dict.fromkeys([record.primary_metric, *(n for s in record.systems for n in s.metrics)]))[:3]
+    table = plain_table("system", *[f">{name}" for name in names])
+    for system in record.systems:
+        table.add_row(SYSTEM_NAMES.get(system.name, system.name), *[_metric(system, name) for name in names])
+    shown: list[RenderableType] = [
+        f"{_verdict(record)}: {escape(record.reason)}",
+        "",
+        table,
+        "",
+        f"difference on {record.primary_metric}: {_delta(record)}, n = {record.n}, {record.split} split, "
+        f"look {record.look}",
+        f"[dim]smallest difference this test could see: {record.smallest_visible_difference:.3f}[/]",
+    ]
+    if record.n_needed:
+        shown.append(f"a verdict would take about {record.n_needed:,} samples")
+    if record.general_skills:
+        shown.extend(["", _skills_table(record)])
+    return [*shown, *warning_lines(record.warnings)]
+
+
+def _metric(system: SystemResult, name: str) -> str:
+    metric = system.metrics.get(name)
+    return f"{metric.value:.3f} ({metric.ci_low:.3f}-{metric.ci_high:.3f})" if metric else "–"
+
+
+def _verdict(record: EvaluationRecord) -> str:
+    return f"[{VERDICT_STYLE[record.verdict]}]{record.verdict.replace('_', ' ')}[/]"
+
+
+def _delta(record: EvaluationRecord) -> str:
+    delta = record.delta
+    return f"{delta.value:+.3f} (95 % {delta.ci_low:+.3f} to {delta.ci_high:+.3f}, p = {delta.p_value:.2g})"
+
+
+def _skills_table(record: EvaluationRecord) -> Table:
+    table = plain_table("general skill", "metric", ">before", ">after", ">change, 95 %")
+    for skill in record.general_skills:
+        change = f"{skill.after - skill.before:+.3f} ({skill.ci_low:+.3f} to {skill.ci_high:+.3f})"
+        table.add_row(skill.skill, skill.metric, f"{skill.before:.3f}", f"{skill.after:.3f}", change)
+    return table
+
+
+def diagnosis_shown(record: DiagnosisRecord) -> list[RenderableType]:
+    """Causes, strongest first, numbered for `--apply`, with evidence and the settings that mend them."""
+    shown: list[RenderableType] = []
+    for number, cause in enumerate(record.causes, start=1):
+        shown.append(f"[bold]{number}. {cause.mode.replace('_', ' ')}[/] (strength {cause.statistic:.1f})")
+        shown.append(f"   {escape(cause.explanation)}")
+        shown.extend(f"   [dim]evidence[/] {escape(line)}" for line in cause.evidence)
+        shown.extend(f"   [dim]fix[/] {escape(line)}" for line in cause.fixes)
+        shown.extend(f"   [dim]setting[/] {name} = {escape(shown_value(v))}" for name, v in cause.patch.items())
+    if not record.causes:
+        shown.append("[green]nothing found[/]")
+    shown.append(f"[dim]checked: {', '.join(mode.replace('_', ' ') for mode in record.checked)}[/]")
+    shown.extend(
+        f"[dim]not checked: {mode.replace('_', ' ')} ({escape(why)})[/]" for mode, why in record.not_checked.items()
+    )
+    return shown
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def runs_table(runs: Sequence[RunInfo]) -> Table:
+    """Runs at a glance."""
+    table = plain_table("run", "state", "base", "method", "verdict", ">took", "created")
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for run in runs:
+        state = f"{run.state} ({run.stage})" if run.stage not in ("", "train") else run.state
+        took = show_seconds(run.seconds) if run.seconds is not None else "–"
+        created = run.created[5:16].replace("T", " ")
+        table.add_row(
+            run.run_id, state, escape(PurePath(run.base).name[:16]), run.method, run.verdict or "–", took, created
+        )
+    return table
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """A curve in one line of blocks, from the lowest finite value to the highest; `×` where it is not finite."""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    finite = [value for value in values if value - value == 0]
+    if not finite:
+        return "×" * len(values)
+    low, high = min(finite), max(finite)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((value - low) * scale)] if value - value == 0 else "×" for value in values)

@@ -1,0 +1,141 @@
+"""Catastrophic forgetting: general skills that fell while the model learned its task."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+from foretune.diagnose.evidence import Evidence, is_lower_better, percent, strength
+from foretune.diagnose.settings import earlier_end, lower_rate
+from foretune.records.diagnosis import Cause
+from foretune.records.evaluation import EvaluationRecord, SkillScore
+
+__all__ = ["forgetting", "forgetting_needs"]
+
+LEAST_LOSS = 0.03  # points of a rate, or share of a perplexity, below which a loss does not matter
+NARROW_SAMPLES = 1000
+GENERAL_SHARES = (0.10, 0.15, 0.20)  # of the mixture: least, best guess, most
+
+
+def forgetting_needs(evidence: Evidence) -> str:
+    """What is missing to judge forgetting; "" if nothing is."""
+    if evidence.evaluation is None:
+        return f"no evaluation yet: foretune evaluate {evidence.run_id}"
+    if not evidence.evaluation.general_skills:
+        return "general skills were not measured (evaluate.advanced.probe_samples = 0?)"
+    return ""
+
+
+class _Loss(NamedTuple):
+    """One skill that fell; `statistic` is the fall over the half-width of its interval, widened for many skills."""
+
+    skill: SkillScore
+    fall: float
+    statistic: float
+
+
+def _losses(skills: tuple[SkillScore, ...]) -> list[_Loss]:
+    """Skills whose fall is significant at 5 % over all of them together (Bonferroni), worst first."""
+    normal = NormalDist()
+    widening = normal.inv_cdf(1 - 0.025 / len(skills)) / normal.inv_cdf(0.975)
+    losses = []
+    for skill in skills:
+        sign = 1.0 if is_lower_better(skill.metric) else -1.0
+        fall = sign * (skill.after - skill.before)
+        nearest = sign * (skill.ci_low if sign > 0 else skill.ci_high)  # end of the interval that is nearest to no loss
+        half = (fall - nearest) * widening
+        least = LEAST_LOSS * skill.before if sign > 0 else LEAST_LOSS
+        if fall < least:
+            continue
+        losses.append(_Loss(skill, fall, fall / half if half > 0 else math.inf))
+    return sorted((loss for loss in losses if loss.statistic > 1), key=lambda loss: -loss.statistic)
+
+
+def forgetting(evidence: Evidence) -> Cause | None:
+    """General skills below where they were, with an interval that excludes "kept" (R292); causes checked (R293)."""
+    evaluation = evidence.evaluation
+    if evaluation is None:
+        return None
+    losses = _losses(evaluation.general_skills)
+    if not losses:
+        return None
+    patch = {**lower_rate(evidence.job, 3), **earlier_end(evidence.job, 0.5)}
+    return Cause(
+        mode="forgetting",
+        statistic=strength(losses[0].statistic),
+        evidence=(*(_sentence(loss.skill) for loss in losses), _task_sentence(evaluation), *_suspects(evidence)),
+        explanation=_explanation(evaluation, len(losses)),
+        fixes=_fixes(evidence, patch),
+        patch=patch,
+    )
+
+
+def _sentence(skill: SkillScore) -> str:
+    if is_lower_better(skill.metric):
+        return (
+            f"{skill.skill}: {skill.metric} rose from {skill.before:.3g} to {skill.after:.3g} "
+            f"(95 % interval of the change {skill.ci_low:+.3g} to {skill.ci_high:+.3g}, n = {skill.n})."
+        )
+    return (
+        f"{skill.skill}: {percent(skill.before)} before, {percent(skill.after)} after (95 % interval of the change "
+        f"{100 * skill.ci_low:+.0f} to {100 * skill.ci_high:+.0f} points, n = {skill.n})."
+    )
+
+
+def _task_change(evaluation: EvaluationRecord) -> tuple[float, float]:
+    """The task's metric of the base without examples (else of the baseline), and of the fine-tuned model."""
+    metric = evaluation.primary_metric
+    names = [system.name for system in evaluation.systems]
+    before = "base_zero_shot" if "base_zero_shot" in names else evaluation.baseline
+    return evaluation.system(before).metrics[metric].value, evaluation.system(evaluation.candidate).metrics[
+        metric
+    ].value
+
+
+def _task_is_up(evaluation: EvaluationRecord) -> bool:
+    before, after = _task_change(evaluation)
+    return after < before if is_lower_better(evaluation.primary_metric) else after > before
+
+
+def _task_sentence(evaluation: EvaluationRecord) -> str:
+    before, after = _task_change(evaluation)
+    word = "got better" if _task_is_up(evaluation) else "did not get better"
+    return f"The task itself {word}: {evaluation.primary_metric} {before:.3f} before, {after:.3f} after."
+
+
+def _explanation(evaluation: EvaluationRecord, num_lost: int) -> str:
+    lost = f"{num_lost} of {len(evaluation.general_skills)} general skills"
+    if _task_is_up(evaluation):
+        return f"The model paid for its task with abilities that it had: {lost} fell."
+    return f"The model lost abilities and gained nothing for them: {lost} fell. The training damaged it."
+
+
+def _suspects(evidence: Evidence) -> tuple[str, str]:
+    """The two usual causes, each checked: a high learning rate, narrow data."""
+    rate, high = evidence.learning_rate, evidence.usual_rates[1]
+    verdict = "yes" if rate > high else "no"
+    num = evidence.num_train_samples
+    if not num:
+        narrow = "Narrow data? Unknown, there is no plan or audit; the job mixes in no general examples."
+    else:
+        word = "yes" if num < NARROW_SAMPLES else "possibly"
+        narrow = f"Narrow data? {word}: {num:,} training samples of one task, no general examples mixed in."
+    return f"High learning rate? {verdict}: {evidence.rate_against_usual()}", narrow
+
+
+def _fixes(evidence: Evidence, patch: dict[str, object]) -> tuple[str, ...]:
+    num = evidence.num_train_samples
+    low, best, high = (round(num * share / (1 - share)) for share in GENERAL_SHARES)
+    count = f": about {best:,} beside {num:,} of the task ({low:,} to {high:,})" if num else ""
+    fixes = [
+        f"Lower the learning rate: train.learning_rate = {patch['train.learning_rate']:g}.",
+        f"Mix general examples into the training data, 10-20 % of the mixture{count}.",
+    ]
+    for name in ("train.epochs", "train.advanced.max_steps"):
+        if name in patch:
+            fixes.append(f"Train less: {name} = {patch[name]:g}.")
+    if evidence.job.train.method == "full":
+        fixes.append('Train an adapter instead of all weights: train.method = "lora".')
+    return tuple(fixes)

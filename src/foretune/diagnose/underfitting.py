@@ -1,0 +1,165 @@
+"""Underfitting: training stopped while the model still learned, or came to rest far from done."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from foretune.diagnose.evidence import LEARNED_NATS, LEAST_STEPS, Evidence, is_lower_better, percent, strength
+from foretune.diagnose.settings import larger_rank, later_end
+from foretune.diagnose.shape import Level, difference, effort_at, efforts, first_level, last_level, noise, trend
+from foretune.records.diagnosis import Cause
+
+__all__ = ["underfitting", "underfitting_needs"]
+
+STILL_FALLING = 0.15  # share of the whole fall that lies in the last quarter of the effort
+LITTLE_FALL = 0.5  # of the first loss
+GOOD_ENOUGH = 0.8  # of a metric: no lack of capacity is claimed from here
+SMALL_GAP = (1.25, 0.1)  # validation at most this many times training loss, plus nats: nothing learned by heart
+
+
+def underfitting_needs(evidence: Evidence) -> str:
+    """What is missing to judge underfitting; "" if nothing is."""
+    return evidence.steps_missing(LEAST_STEPS)
+
+
+class _Progress(NamedTuple):
+    """How far the training loss came and whether it still moves, over effort (see `efforts`)."""
+
+    start: Level
+    end: Level
+    late_fall: Level  # over the last quarter of the effort
+    validation_falls: bool | None  # None: not measured
+
+    @property
+    def fall(self) -> Level:
+        return difference(self.start, self.end)
+
+    @property
+    def fall_fraction(self) -> float:
+        return self.fall.value / self.start.value
+
+    @property
+    def late_share(self) -> float:
+        return self.late_fall.value / max(self.fall.value, 1e-9)
+
+
+def _progress(evidence: Evidence) -> _Progress:
+    train = evidence.curves.finite_train
+    spent = efforts(train)
+    values = [point.loss for point in train]
+    late = [index for index, share in enumerate(spent) if share >= 2 / 3]
+    slope = trend([spent[i] for i in late], [values[i] for i in late], noise(values))
+    late_fall = Level(-slope.value / 4, slope.error / 4)
+    return _Progress(first_level(values), last_level(values), late_fall, _validation_falls(evidence, spent))
+
+
+def _validation_falls(evidence: Evidence, spent: list[float]) -> bool | None:
+    """Whether validation loss fell by 1 % or more over the last quarter of the effort."""
+    points = evidence.curves.finite_validation
+    train = evidence.curves.finite_train
+    earlier = [point.loss for point in points if effort_at(point.step, train, spent) <= 0.75]
+    return points[-1].loss < 0.99 * min(earlier) if earlier and points else None
+
+
+def underfitting(evidence: Evidence) -> Cause | None:
+    """Stopped while still learning, or at rest far from done; never where the verdict is `better`."""
+    verdict = evidence.evaluation.verdict if evidence.evaluation else None
+    if verdict == "better":
+        return None
+    progress = _progress(evidence)
+    if progress.end.value < LEARNED_NATS:
+        return None
+    unfinished = _unfinished(progress, judged_short=verdict in ("not_better", "worse"))
+    if unfinished >= 1:
+        return _unfinished_cause(evidence, progress, unfinished)
+    exhausted = _exhausted(evidence, progress)
+    return _exhausted_cause(evidence, progress, exhausted) if exhausted >= 1 else None
+
+
+def _unfinished(progress: _Progress, judged_short: bool) -> float:
+    late = progress.late_fall
+    if progress.validation_falls is False or progress.fall.value <= 2 * progress.fall.error:
+        return 0.0
+    if late.value < 3 * late.error or (progress.fall_fraction > LITTLE_FALL and not judged_short):
+        return 0.0
+    return progress.late_share / STILL_FALLING
+
+
+def _exhausted(evidence: Evidence, progress: _Progress) -> float:
+    """Flat, no gap to validation, little learned, and judged no better than the best prompt."""
+    evaluation, validation = evidence.evaluation, evidence.curves.finite_validation
+    if evaluation is None or evaluation.verdict not in ("not_better", "worse") or not validation:
+        return 0.0
+    if is_lower_better(evaluation.primary_metric):
+        return 0.0
+    value = evaluation.system(evaluation.candidate).metrics[evaluation.primary_metric].value
+    if (
+        value >= GOOD_ENOUGH
+        or min(point.loss for point in validation) > SMALL_GAP[0] * progress.end.value + SMALL_GAP[1]
+    ):
+        return 0.0
+    return LITTLE_FALL / max(progress.fall_fraction, 0.01)
+
+
+def _unfinished_cause(evidence: Evidence, progress: _Progress, statistic: float) -> Cause:
+    job = evidence.job
+    both = "training and validation loss were" if progress.validation_falls else "training loss was"
+    patch = {**later_end(job, 2), **larger_rank(job)}
+    return Cause(
+        mode="underfitting",
+        statistic=strength(statistic),
+        evidence=(
+            f"At the end {both} still falling: {percent(progress.late_share)} of the fall came in the last quarter.",
+            _fall_sentence(progress),
+            *_verdict_sentence(evidence),
+        ),
+        explanation="Training stopped before the model had learned what the data can teach it.",
+        fixes=_underfitting_fixes(patch),
+        patch=patch,
+    )
+
+
+def _exhausted_cause(evidence: Evidence, progress: _Progress, statistic: float) -> Cause:
+    patch = larger_rank(evidence.job) or later_end(evidence.job, 2)
+    return Cause(
+        mode="underfitting",
+        statistic=strength(statistic),
+        evidence=(
+            _fall_sentence(progress),
+            "Training and validation loss have both come to rest close together, so it is not memory that is missing.",
+            *_verdict_sentence(evidence),
+        ),
+        explanation="The model has learned what it can with this capacity, and that is not enough for the task. If a "
+        "larger rank does not help either, the base model is too small or the inputs do not hold the answer.",
+        fixes=(*_underfitting_fixes(patch), "Try a larger base model (base = ...)."),
+        patch=patch,
+    )
+
+
+def _fall_sentence(progress: _Progress) -> str:
+    return (
+        f"Training loss went from {progress.start.value:.3f} to {progress.end.value:.3f}, "
+        f"{percent(abs(progress.fall_fraction))} {'lower' if progress.fall.value >= 0 else 'higher'}."
+    )
+
+
+def _verdict_sentence(evidence: Evidence) -> tuple[str, ...]:
+    evaluation = evidence.evaluation
+    if evaluation is None:
+        return ()
+    metric = evaluation.primary_metric
+    tuned = evaluation.system(evaluation.candidate).metrics[metric].value
+    prompted = evaluation.system(evaluation.baseline).metrics[metric].value
+    whose = "of the base model" if is_lower_better(metric) else "with the best prompt"
+    return (f"On the {evaluation.split} split {metric} is {tuned:.3f}, against {prompted:.3f} {whose}.",)
+
+
+def _underfitting_fixes(patch: dict[str, object]) -> tuple[str, ...]:
+    words = {
+        "train.epochs": "Train longer",
+        "train.advanced.max_steps": "Train longer",
+        "train.rank": "Larger rank",
+        "train.advanced.num_prompt_tokens": "Longer soft prompt",
+    }
+    return tuple(f"{words[name]}: {name} = {value:g}." for name, value in patch.items())

@@ -1,0 +1,184 @@
+"""One run to be evaluated: its records, its splits, its two models, and the journal of what is done already."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Literal, NamedTuple
+
+from foretune.config.job import JobConfig
+from foretune.data.ledger import TestLedger
+from foretune.data.samples import Sample
+from foretune.data.store import DatasetStore
+from foretune.engine.chat import ChatEngine
+from foretune.errors import ConfigError, NotFound
+from foretune.evaluate.journal import Journal
+from foretune.evaluate.metrics import choose_primary_metric
+from foretune.evaluate.systems import Progress
+from foretune.models.base import resolve_base
+from foretune.records.dataset import DatasetRecord
+from foretune.records.run import ResolvedRecord
+from foretune.records.training import TrainingRecord
+
+__all__ = ["Case", "HeldOut", "Models", "open_case"]
+
+Which = Literal["base", "fine_tuned"]
+LOOK = "look"
+
+
+class HeldOut(NamedTuple):
+    """The opened test samples, and how many times this split has been opened."""
+
+    look: int
+    samples: list[Sample]
+
+    @property
+    def targets(self) -> list[str]:
+        """What is expected of each sample."""
+        return [sample.target for sample in self.samples]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """The declared group of each sample, its own where it has none; None where none is declared."""
+        if not any(sample.group for sample in self.samples):
+            return None
+        return [sample.group or f"\0{place}" for place, sample in enumerate(self.samples)]
+
+
+class Models:
+    """The base and the fine-tuned model, loaded when asked for, never both in memory."""
+
+    def __init__(self, base: Path, artefact: Path, *, max_seq_len: int = 0) -> None:
+        self.base_folder = base
+        self._artefact = artefact
+        self._max_seq_len = max_seq_len
+        self._held: tuple[Which, ChatEngine] | None = None
+
+    def chat(self, which: Which) -> ChatEngine:
+        """The model, spoken to in messages. Raises NotFound, ConfigError where it cannot be loaded."""
+        if self._held is None or self._held[0] != which:
+            from foretune.engine.engine import load_engine
+
+            if self._held is not None:
+                self._held = None
+                gc.collect()
+            engine = load_engine(self.base_folder, self._artefact if which == "fine_tuned" else None)
+            self._held = which, ChatEngine(engine, max_seq_len=self._max_seq_len)
+        return self._held[1]
+
+
+@dataclass
+class Case:
+    """Everything that the steps of an evaluation share; `warnings` grows as they go."""
+
+    job: JobConfig
+    run_dir: Path
+    runs_dir: Path
+    folder: Path
+    training: TrainingRecord
+    dataset: DatasetRecord
+    primary: str
+    train: list[Sample]
+    models: Models
+    journal: Journal
+    on_progress: Progress | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples answered at once."""
+        return self.job.evaluate.advanced.batch_size
+
+    @property
+    def num_test_samples(self) -> int:
+        """Size of the sealed test split, known without opening it."""
+        split = self.dataset.splits.get("test")
+        return split.num_samples if split else 0
+
+    def validation(self) -> list[Sample]:
+        """The validation samples that prompts are chosen on."""
+        if "validation" not in self.dataset.splits:
+            return []
+        samples = DatasetStore(self.runs_dir).load(self.dataset.version, "validation")
+        return _drawn(samples, self.job.evaluate.advanced.max_validation_samples, self.job.seed)
+
+    def refuse_second_look(self, *, reuse_test: bool) -> None:
+        """Raise GateRefused now, before any work, where the test split will not open."""
+        ledger = TestLedger(self.runs_dir)
+        is_open = LOOK in self.journal or not self.num_test_samples
+        if not is_open and not reuse_test and any(not look.refused for look in ledger.looks(self.dataset.version)):
+            self._look(reuse_test=False)
+
+    def open_test(self, *, reuse_test: bool) -> HeldOut:
+        """Write the look into the ledger, then read the test samples; an evaluation that goes on keeps its look.
+
+        Raises GateRefused on a second look unless `reuse_test`.
+        """
+        if not self.num_test_samples:
+            return HeldOut(1, [])
+        look = int(self.journal.once(LOOK, lambda: self._look(reuse_test=reuse_test)))
+        samples = DatasetStore(self.runs_dir).load(self.dataset.version, "test")
+        return HeldOut(look, _drawn(samples, self.job.evaluate.advanced.max_test_samples, self.job.seed))
+
+    def _look(self, *, reuse_test: bool) -> int:
+        ledger = TestLedger(self.runs_dir)
+        return ledger.open_test(self.dataset.version, self.run_dir.name, "evaluate", reuse=reuse_test)
+
+
+def open_case(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, on_progress: Progress | None) -> Case:
+    """Read the records of a trained run. Raises NotFound, DataError, ConfigError where they do not fit together."""
+    if not TrainingRecord.exists(run_dir):
+        raise NotFound(f"run {run_dir.name} is not trained yet", fix=f"foretune runs resume {run_dir.name}")
+    training, dataset = TrainingRecord.read(run_dir), DatasetRecord.read(run_dir)
+    if training.dataset_version != dataset.version:
+        raise ConfigError(
+            f"run {run_dir.name} was trained on dataset {training.dataset_version}, its data is now {dataset.version}",
+            fix="start a new run: foretune run job.toml",
+        )
+    train = DatasetStore(runs_dir).load(dataset.version, "train")
+    primary, warnings = _primary_metric(job, run_dir, train)
+    models = Models(
+        resolve_base(job.base, folder=folder), run_dir / training.artefact, max_seq_len=job.train.max_seq_len
+    )
+    journal = Journal(run_dir, _key(job, training, primary))
+    return Case(
+        job, run_dir, runs_dir, folder, training, dataset, primary, train, models, journal, on_progress, warnings
+    )
+
+
+def _primary_metric(job: JobConfig, run_dir: Path, train: Sequence[Sample]) -> tuple[str, list[str]]:
+    """The metric fixed before training, and what to say where the job now names another."""
+    fixed = ResolvedRecord.read(run_dir).primary_metric if ResolvedRecord.exists(run_dir) else ""
+    wanted = job.evaluate.primary_metric
+    if not fixed:
+        return choose_primary_metric(job, train), []
+    if wanted in ("", fixed):
+        return fixed, []
+    return fixed, [f"{fixed} was fixed as primary metric before training and decides; {wanted} is only shown"]
+
+
+def _key(job: JobConfig, training: TrainingRecord, primary: str) -> str:
+    """What the steps of an evaluation depend on."""
+    parts = [
+        job.base,
+        job.seed,
+        job.evaluate.model_dump(mode="json"),
+        training.base_sha256,
+        training.dataset_version,
+        training.artefact_sha256,
+        primary,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _drawn(samples: list[Sample], most: int, seed: int) -> list[Sample]:
+    """At most `most` samples (0 = all), drawn with the seed, in their order."""
+    if not most or len(samples) <= most:
+        return samples
+    return [samples[place] for place in sorted(Random(f"evaluate/{seed}").sample(range(len(samples)), most))]

@@ -1,0 +1,149 @@
+"""The systems side by side on the test samples: metrics with intervals, the paired difference, what people may rate."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from foretune.data.samples import Sample
+from foretune.evaluate.case import Case, HeldOut
+from foretune.evaluate.metrics import EXACT_MATCH, Scoring
+from foretune.evaluate.scorers.classification import Labels, class_report
+from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores
+from foretune.evaluate.systems import FINE_TUNED, System
+from foretune.records.evaluation import Answer, Delta, MetricValue, SystemResult
+from foretune.stats.paired import PairedResult
+from foretune.stats.power import Spread, samples_needed
+from foretune.stats.verdict import Verdict, verdict
+
+__all__ = ["Comparison", "Judgement", "compare_answers", "judge", "unjudged", "unknown_label_warnings"]
+
+# What is assumed of a test split that is not there: systems that differ on a fifth of the samples, ten points apart.
+USUAL_DISCORDANCE = Spread("discordance", 0.2)
+USUAL_DIFFERENCE = 0.1
+
+
+class Judgement(NamedTuple):
+    """The difference of candidate and baseline on the primary metric, and what follows from it."""
+
+    delta: Delta
+    smallest_visible_difference: float
+    n_needed: int | None
+    verdict: Verdict
+
+
+class Comparison(NamedTuple):
+    """All that the test samples say."""
+
+    systems: tuple[SystemResult, ...]
+    baseline: str
+    judgement: Judgement
+    answers: list[Answer]
+    human_queue: list[dict[str, str]]
+    confusion: dict[str, Any] | None = None
+    exact_match_rate: float | None = None
+
+
+def compare_answers(
+    case: Case, scoring: Scoring, systems: Sequence[System], baseline: str, test: HeldOut
+) -> Comparison:
+    """Score the answers of every system and compare the fine-tuned model with the baseline on the primary metric."""
+    if not test.samples:
+        empty = tuple(_result(system, _no_metrics(scoring.names)) for system in systems)
+        return Comparison(empty, baseline, unjudged(), [], [])
+    tables = {system.name: scoring.score(system.predictions, test.targets) for system in systems}
+    tuned = next(system for system in systems if system.name == FINE_TUNED)
+    margin = case.job.evaluate.advanced.margin
+    result = compare_scores(
+        scoring.primary, tables[baseline], tables[FINE_TUNED], groups=test.groups, look=test.look, margin=margin
+    )
+    return Comparison(
+        systems=tuple(_result(system, tables[system.name].metrics) for system in systems),
+        baseline=baseline,
+        judgement=judge(result, margin),
+        answers=[answer for system in systems for answer in _answers(system, tables[system.name], test.samples)],
+        human_queue=[_queued(sample, text) for sample, text in zip(test.samples, tuned.predictions, strict=True)],
+        confusion=_confusion(scoring, tuned.predictions, test.targets),
+        exact_match_rate=tables[FINE_TUNED].metrics[EXACT_MATCH].value,
+    )
+
+
+def judge(result: PairedResult, margin: float) -> Judgement:
+    """The difference and its verdict."""
+    said = verdict(result, margin)
+    delta = Delta(
+        value=result.value, ci_low=result.ci_low, ci_high=result.ci_high, p_value=result.p_value, method=result.method
+    )
+    return Judgement(delta, result.smallest_visible_difference, said.n_needed, said)
+
+
+def unjudged() -> Judgement:
+    """The judgement on no samples: nothing is known, with the number of samples that could tell something."""
+    needed = samples_needed(USUAL_DISCORDANCE, USUAL_DIFFERENCE)
+    reason = (
+        f"There are no test samples, so nothing can be said; about {needed} of them would show a difference of "
+        f"{USUAL_DIFFERENCE:.0%}."
+    )
+    delta = Delta(value=0.0, ci_low=-1.0, ci_high=1.0, p_value=1.0, method="no samples")
+    return Judgement(delta, 1.0, needed, Verdict("inconclusive", reason, needed))
+
+
+def unknown_label_warnings(scoring: Scoring, test: HeldOut) -> list[str]:
+    """What to say of test samples whose label training never saw."""
+    unknown = scoring.unknown_labels(test.targets)
+    if not unknown:
+        return []
+    count = sum(target.strip() in unknown for target in test.targets)
+    shown = ", ".join(sorted(unknown)[:5])
+    return [f"{count} test samples have a label that training never saw ({shown}): no system can learn it"]
+
+
+def _result(system: System, metrics: Mapping[str, Metric | MetricValue]) -> SystemResult:
+    return SystemResult(
+        name=system.name,
+        prompt=system.prompt,
+        num_shots=system.num_shots,
+        metrics={name: _value(metric) for name, metric in metrics.items()},
+        seconds=system.seconds,
+        generated_tokens=system.generated_tokens,
+    )
+
+
+def _value(metric: Metric | MetricValue) -> MetricValue:
+    if isinstance(metric, MetricValue):
+        return metric
+    method = f"{metric.method}, {metric.signature}" if metric.signature else metric.method
+    return MetricValue(value=metric.value, ci_low=metric.ci_low, ci_high=metric.ci_high, n=metric.n, method=method)
+
+
+def _no_metrics(names: Sequence[str]) -> dict[str, MetricValue]:
+    return {name: MetricValue(value=0.0, ci_low=0.0, ci_high=1.0, n=0, method="no samples") for name in names}
+
+
+def _answers(system: System, table: ScoreTable, samples: Sequence[Sample]) -> list[Answer]:
+    return [
+        Answer(
+            sample_id=sample.id,
+            system=system.name,
+            place=sample.place,
+            messages=tuple(message.to_json() for message in sample.prompt),
+            prediction=text,
+            expected=sample.target,
+            scores=table.of_sample(row),
+        )
+        for row, (sample, text) in enumerate(zip(samples, system.predictions, strict=True))
+    ]
+
+
+def _queued(sample: Sample, prediction: str) -> dict[str, str]:
+    return {"input": sample.input_text, "prediction": prediction, "expected": sample.target}
+
+
+def _confusion(scoring: Scoring, predictions: Sequence[str], targets: Sequence[str]) -> dict[str, Any] | None:
+    """Rows are targets, columns answers; the last column counts answers that are no label."""
+    if scoring.labels is None:
+        return None
+    labels = Labels.of([*scoring.labels, *sorted(scoring.unknown_labels(targets))])
+    report = class_report(predictions, targets, labels)
+    return {"labels": list(report.labels), "counts": report.counts.tolist()}

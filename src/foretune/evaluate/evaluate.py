@@ -1,0 +1,196 @@
+"""`evaluate`: base and fine-tuned model on the same sealed test samples, and a verdict with its interval."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from foretune.config.job import JobConfig
+from foretune.data.tokenizer import Tokenizer
+from foretune.evaluate.case import Case, HeldOut, Which, open_case
+from foretune.evaluate.comparison import Comparison, compare_answers, unknown_label_warnings
+from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
+from foretune.evaluate.prompts import Prompt
+from foretune.evaluate.selection import Choice, Search, search_prompts
+from foretune.evaluate.skills import Scores, compare_skills, forgotten, general_scores, is_pebble
+from foretune.evaluate.systems import FINE_TUNED, Progress, System, answers_of, longest_answer_tokens
+from foretune.evaluate.texts import compare_texts
+from foretune.records.base import write_atomically
+from foretune.records.evaluation import ANSWERS_FILE, EvaluationRecord, SkillScore
+
+__all__ = ["HUMAN_QUEUE_FILE", "evaluate"]
+
+HUMAN_QUEUE_FILE = "human_queue.jsonl"
+
+
+def evaluate(
+    job: JobConfig,
+    *,
+    run_dir: Path,
+    runs_dir: Path,
+    folder: Path,
+    reuse_test: bool = False,
+    on_progress: Progress | None = None,
+) -> EvaluationRecord:
+    """Evaluate the trained run in `run_dir` and write evaluation.json, answers.jsonl and human_queue.jsonl.
+
+    Prompts are chosen on validation samples; the test split is opened once, through the ledger. A killed evaluation
+    goes on where it stood. Raises GateRefused on a second look at the test split unless `reuse_test`, NotFound where
+    the run is not trained, ScoreError where a scorer fails.
+    """
+    case = open_case(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder, on_progress=on_progress)
+    case.refuse_second_look(reuse_test=reuse_test)
+    why_no_skills = _why_no_skills(case)
+    before = {} if why_no_skills else _general_scores(case, "base")
+    if is_raw_text(job, case.train):
+        choice = None
+        test = case.open_test(reuse_test=reuse_test)
+        comparison = compare_texts(case, test)
+    else:
+        asking = _asking(case)
+        choice = asking.choice
+        test = case.open_test(reuse_test=reuse_test)
+        comparison = _compare(case, asking, test)
+    skills = _skills(case, before) if before else []
+    if why_no_skills:
+        case.warnings.append(why_no_skills)
+    record = _record(case, test, comparison, choice, skills)
+    _write_lines(run_dir / ANSWERS_FILE, [answer.model_dump(mode="json") for answer in comparison.answers])
+    _write_lines(run_dir / HUMAN_QUEUE_FILE, comparison.human_queue)
+    record.write(run_dir)
+    case.journal.finish()
+    return record
+
+
+class _Asking(NamedTuple):
+    """How the systems are asked and scored, settled before the test split is opened."""
+
+    scoring: Scoring
+    choice: Choice
+    prompts: dict[str, Prompt]
+    max_new_tokens: int
+
+
+def _asking(case: Case) -> _Asking:
+    job = case.job
+    scoring = build_scoring(job, case.primary, case.train, case.folder)
+    limit = int(
+        case.journal.once(
+            "max_new_tokens",
+            lambda: longest_answer_tokens(case.models.chat("base"), job.evaluate.max_new_tokens, case.train),
+        )
+    )
+    search = Search(scoring, case.train, case.validation(), job.evaluate.few_shot, job.evaluate.instructions, job.seed)
+    choice = Choice(
+        *case.journal.once(
+            "prompts",
+            lambda: search_prompts(
+                search,
+                case.models.chat("base"),
+                max_new_tokens=limit,
+                batch_size=case.batch_size,
+                on_progress=case.on_progress,
+            ),
+        )
+    )
+    case.warnings += choice.warnings
+    return _Asking(scoring, choice, search.chosen(choice), limit)
+
+
+def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
+    how = "the data's own messages" if case.job.train.method != "classify" else "the input alone, to the class head"
+    trained = Prompt(FINE_TUNED, f"{how}, as in training")
+    ways: list[tuple[str, Which, Prompt]] = [(name, "base", prompt) for name, prompt in asking.prompts.items()]
+    systems = [_system(case, asking, test, way) for way in [*ways, (FINE_TUNED, "fine_tuned", trained)]]
+    for system in systems:
+        case.warnings += system.warnings
+    case.warnings += unknown_label_warnings(asking.scoring, test)
+    return compare_answers(case, asking.scoring, systems, asking.choice.baseline, test)
+
+
+def _system(case: Case, asking: _Asking, test: HeldOut, way: tuple[str, Which, Prompt]) -> System:
+    name, which, prompt = way
+
+    def compute() -> System:
+        return answers_of(
+            name,
+            prompt,
+            test.samples,
+            case.models.chat(which),
+            max_new_tokens=asking.max_new_tokens,
+            batch_size=case.batch_size,
+            on_progress=case.on_progress,
+        )
+
+    return System.from_json(case.journal.once(name, compute))
+
+
+def _why_no_skills(case: Case) -> str:
+    """Why general abilities are not measured; "" where they are."""
+    from foretune.models.load import is_encoder_decoder
+
+    if case.job.evaluate.advanced.probe_samples == 0:
+        return "general skills were not measured: evaluate.advanced.probe_samples is 0"
+    if case.job.train.method == "classify":
+        return "general skills were not measured: a classifier only names classes, the base model is unchanged"
+    if is_encoder_decoder(case.models.base_folder):
+        return "general skills were not measured: there is no general probe for encoder-decoder models"
+    return ""
+
+
+def _general_scores(case: Case, which: Which) -> Scores:
+    """Scores of one model on the general probe."""
+
+    def compute() -> Scores:
+        return general_scores(
+            case.models.chat(which),
+            knows_skills=is_pebble(case.job.base, Tokenizer.from_folder(case.models.base_folder)),
+            num_samples=case.job.evaluate.advanced.probe_samples,
+            batch_size=case.batch_size,
+        )
+
+    scores: Scores = case.journal.once(f"skills_{which}", compute)
+    return scores
+
+
+def _skills(case: Case, before: Scores) -> list[SkillScore]:
+    after = _general_scores(case, "fine_tuned")
+    lost = forgotten(before, after)
+    if lost:
+        case.warnings.append(f"the fine-tuned model lost general skills: {', '.join(lost)}")
+    return compare_skills(before, after)
+
+
+def _record(
+    case: Case, test: HeldOut, comparison: Comparison, choice: Choice | None, skills: list[SkillScore]
+) -> EvaluationRecord:
+    judgement = comparison.judgement
+    return EvaluationRecord(
+        run_id=case.run_dir.name,
+        dataset_version=case.dataset.version,
+        split="test",
+        look=test.look,
+        primary_metric=case.primary,
+        n=len(test.samples),
+        systems=comparison.systems,
+        baseline=comparison.baseline,
+        candidate=FINE_TUNED,
+        delta=judgement.delta,
+        smallest_visible_difference=judgement.smallest_visible_difference,
+        n_needed=judgement.n_needed,
+        margin=case.job.evaluate.advanced.margin,
+        verdict=judgement.verdict.value,
+        reason=judgement.verdict.reason,
+        prompt_choices=tuple(choice.candidates) if choice else (),
+        general_skills=tuple(skills),
+        confusion=comparison.confusion,
+        exact_match_rate=comparison.exact_match_rate,
+        human_eval_queue=len(comparison.human_queue),
+        warnings=tuple(case.warnings),
+    )
+
+
+def _write_lines(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> None:
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

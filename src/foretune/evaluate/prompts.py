@@ -1,0 +1,183 @@
+"""Ways of asking the base model: its own system message, another one, and examples of the training split before it."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
+from random import Random
+from typing import NamedTuple, Protocol
+
+from foretune.data.samples import Message, Sample
+from foretune.engine.chat import ChatEngine
+from foretune.evaluate.neighbours import Neighbours
+
+__all__ = ["ZERO_SHOT", "Asked", "Examples", "Prompt", "ask", "few_shot_prompts", "zero_shot_prompts"]
+
+MAX_POOL = 2000  # training samples that neighbours are looked for among
+ZERO_SHOT = "zero_shot"
+
+
+class Picker(Protocol):
+    """Chooses examples for a sample, the most wanted first."""
+
+    def pick(self, sample: Sample, count: int) -> Sequence[Sample]:
+        """At most `count` training samples."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One way of asking.
+
+    `system` stands in place of the sample's own system message, None for its own; `told` is put behind it.
+    """
+
+    name: str
+    description: str
+    system: str | None = None
+    told: str = ""
+    num_shots: int = 0
+    picker: Picker | None = None
+
+    def shots(self, sample: Sample) -> list[Sample]:
+        """The examples for a sample, the most wanted first."""
+        return list(self.picker.pick(sample, self.num_shots)) if self.picker else []
+
+    def messages(self, sample: Sample, shots: Sequence[Sample]) -> list[Message]:
+        """System message, examples as turns (the most wanted last, next to the question), the sample's own turns."""
+        own, turns = _parted(sample)
+        system = "\n".join(part for part in (own if self.system is None else self.system, self.told) if part)
+        head = [Message("system", system)] if system else []
+        return [*head, *(turn for shot in reversed(shots) for turn in _shot_turns(shot, own)), *turns]
+
+
+class Asked(NamedTuple):
+    """A sample's prompt in tokens, and how many examples it has room for."""
+
+    ids: list[int]
+    num_shots: int
+
+
+def ask(prompt: Prompt, samples: Iterable[Sample], chat: ChatEngine, max_new_tokens: int) -> list[Asked]:
+    """The prompts of the samples, each with as many of its examples as fit into the context window with the answer."""
+    room = chat.room(max_new_tokens)
+    asked = []
+    for sample in samples:
+        shots = prompt.shots(sample)
+        ids = chat.prompt_ids(prompt.messages(sample, shots))
+        while room is not None and len(ids) > room and shots:
+            del shots[-1]
+            ids = chat.prompt_ids(prompt.messages(sample, shots))
+        asked.append(Asked(ids, len(shots)))
+    return asked
+
+
+def zero_shot_prompts(instructions: Sequence[str], labels: Sequence[str]) -> list[Prompt]:
+    """The data's own system message, the user's instructions in its place, and it with the class names, if any."""
+    prompts = [Prompt(ZERO_SHOT, "no examples, the data's own system message")]
+    for number, text in enumerate(instructions, start=1):
+        prompts.append(Prompt(f"instruction_{number}", f"no examples, system message: {text}", system=text))
+    if labels:
+        told = f"Answer with one of: {', '.join(labels)}."
+        prompts.append(Prompt("class_names", "no examples, the class names listed in the system message", told=told))
+    return prompts
+
+
+def few_shot_prompts(sizes: Sequence[int], examples: Examples, seed: int, zero_shot: Prompt) -> list[Prompt]:
+    """For each number of examples the nearest ones and a random draw; two draws where there is only one number.
+
+    Where `zero_shot`, the best prompt without examples, is not the plain one, the nearest examples behind it too.
+    """
+    wanted = sorted({size for size in sizes if size > 0}, reverse=True)
+    if not examples.samples or not wanted:
+        return []
+    prompts = [examples.nearest_prompt(size) for size in wanted]
+    draws = wanted * 2 if len(wanted) == 1 else wanted
+    prompts += [examples.random_prompt(size, seed, number) for number, size in enumerate(draws, start=1)]
+    if zero_shot.name != ZERO_SHOT:
+        prompts.append(_behind(zero_shot, prompts[0]))
+    return prompts
+
+
+class Examples:
+    """Training samples that can stand as examples: conversations of user and assistant in turn."""
+
+    def __init__(self, train_samples: Sequence[Sample], seed: int) -> None:
+        fit = [sample for sample in train_samples if _alternates(sample)]
+        if len(fit) > MAX_POOL:
+            chosen = sorted(Random(f"pool/{seed}").sample(range(len(fit)), MAX_POOL))
+            fit = [fit[place] for place in chosen]
+        self.samples = fit
+
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours([sample.input_text for sample in self.samples])
+
+    def pick(self, sample: Sample, count: int) -> list[Sample]:
+        """The `count` training samples whose input is most like the sample's."""
+        return [self.samples[place] for place in self._neighbours.nearest(sample.input_text, count)]
+
+    def nearest_prompt(self, num_shots: int) -> Prompt:
+        """The training samples most like the question, another choice for each question."""
+        description = f"the {num_shots} training examples most like the question"
+        return Prompt(f"nearest_{num_shots}", description, num_shots=num_shots, picker=self)
+
+    def random_prompt(self, num_shots: int, seed: int, draw: int) -> Prompt:
+        """The same randomly drawn training samples before every question, their answers as different as can be."""
+        order = _varied(Random(f"few-shot/{seed}/{draw}").sample(self.samples, len(self.samples)))
+        description = f"{num_shots} random training examples (draw {draw})"
+        picker = _Fixed(tuple(order[:num_shots]))
+        return Prompt(f"random_{num_shots}_{draw}", description, num_shots=num_shots, picker=picker)
+
+
+class _Fixed(NamedTuple):
+    """The same examples for every sample."""
+
+    samples: tuple[Sample, ...]
+
+    def pick(self, sample: Sample, count: int) -> Sequence[Sample]:
+        """The first `count`."""
+        return self.samples[:count]
+
+
+def _behind(zero_shot: Prompt, few_shot: Prompt) -> Prompt:
+    said = zero_shot.description.removeprefix("no examples, ")
+    return replace(
+        few_shot,
+        name=f"{few_shot.name}_{zero_shot.name}",
+        description=f"{few_shot.description}, {said}",
+        system=zero_shot.system,
+        told=zero_shot.told,
+    )
+
+
+def _varied(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples in rounds, each round with every target once."""
+    by_target: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_target.setdefault(sample.target, []).append(sample)
+    return [sample for round_ in zip_longest(*by_target.values()) for sample in round_ if sample is not None]
+
+
+def _parted(sample: Sample) -> tuple[str, tuple[Message, ...]]:
+    """System text ("" where there is none) and the turns before the answer."""
+    prompt = sample.prompt
+    if prompt and prompt[0].role == "system":
+        return prompt[0].content, prompt[1:]
+    return "", prompt
+
+
+def _shot_turns(shot: Sample, system: str) -> list[Message]:
+    """An example as turns; a system message of its own, unlike the question's, goes into its first turn."""
+    own, turns = _parted(shot)
+    first = turns[0]
+    if own and own != system:
+        first = Message(first.role, f"{own}\n\n{first.content}")
+    return [first, *turns[1:], Message("assistant", shot.target)]
+
+
+def _alternates(sample: Sample) -> bool:
+    roles = [turn.role for turn in _parted(sample)[1]]
+    return bool(sample.target) and roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]

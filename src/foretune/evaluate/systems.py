@@ -1,0 +1,144 @@
+"""What each system answers to the same samples: the base with its prompts, the fine-tuned model as it was trained."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from foretune.data.samples import Sample
+from foretune.engine.chat import ChatEngine
+from foretune.evaluate.prompts import Asked, Prompt, ask
+
+__all__ = [
+    "BASE_FEW_SHOT",
+    "BASE_ZERO_SHOT",
+    "FINE_TUNED",
+    "Progress",
+    "System",
+    "answers_of",
+    "answers_to",
+    "longest_answer_tokens",
+    "shot_range",
+    "too_long_warning",
+]
+
+BASE_ZERO_SHOT = "base_zero_shot"
+BASE_FEW_SHOT = "base_few_shot"
+FINE_TUNED = "fine_tuned"
+MOST_NEW_TOKENS = 256
+SPARE_TOKENS = 8  # beyond the longest training target
+
+Progress = Callable[[str, int, int], None]  # what is being done, samples done, samples in all
+
+
+class System(NamedTuple):
+    """One system's answers in the order of the samples; plain values, so that they go into the journal."""
+
+    name: str
+    prompt: str
+    num_shots: int
+    predictions: list[str]
+    seconds: float
+    generated_tokens: int
+    warnings: list[str]
+
+    @classmethod
+    def from_json(cls, value: Sequence[Any]) -> System:
+        """The inverse of writing the tuple as JSON."""
+        return cls(*value)
+
+
+def longest_answer_tokens(chat: ChatEngine, wanted: int, train_samples: Sequence[Sample]) -> int:
+    """Tokens that an answer may have: `wanted`, else the longest training target plus 8, at most 256.
+
+    Never more than half of the context window.
+    """
+    if not wanted:
+        targets = list({sample.target for sample in train_samples})
+        longest = max((len(ids) for ids in chat.engine.tokenizer.encode_batch(targets)), default=0)
+        wanted = min(longest + SPARE_TOKENS, MOST_NEW_TOKENS)
+    return chat.new_tokens(wanted)
+
+
+def answers_of(
+    name: str,
+    prompt: Prompt,
+    samples: Sequence[Sample],
+    chat: ChatEngine,
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> System:
+    """Ask a model all samples in one way."""
+    began = time.monotonic()
+    asked = ask(prompt, samples, chat, max_new_tokens)
+    system = answers_to(
+        asked,
+        chat,
+        name=name,
+        description=prompt.description,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    lowered = _lowered_warning(name, prompt, asked, chat)
+    warnings = [*system.warnings, *([lowered] if lowered else [])]
+    return system._replace(seconds=time.monotonic() - began, warnings=warnings)
+
+
+def answers_to(
+    asked: Sequence[Asked],
+    chat: ChatEngine,
+    *,
+    name: str,
+    description: str,
+    max_new_tokens: int,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> System:
+    """Answers to prompts that are tokens already."""
+    began = time.monotonic()
+    replies = chat.replies(
+        [one.ids for one in asked],
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        on_progress=None if on_progress is None else lambda done, total: on_progress(name, done, total),
+    )
+    usual_shots = Counter(one.num_shots for one in asked).most_common(1)[0][0] if asked else 0
+    warning = too_long_warning(name, asked, chat, max_new_tokens)
+    return System(
+        name,
+        description,
+        usual_shots,
+        [reply.text for reply in replies],
+        time.monotonic() - began,
+        sum(reply.num_tokens for reply in replies),
+        [warning] if warning else [],
+    )
+
+
+def shot_range(asked: Sequence[Asked]) -> tuple[int, int]:
+    """The fewest and the most examples that a prompt holds."""
+    counts = [one.num_shots for one in asked] or [0]
+    return min(counts), max(counts)
+
+
+def too_long_warning(name: str, asked: Sequence[Asked], chat: ChatEngine, max_new_tokens: int) -> str:
+    """What to say where inputs alone do not fit; "" where all fit."""
+    room = chat.room(max_new_tokens)
+    num_cut = sum(room is not None and len(one.ids) > room for one in asked)
+    if not num_cut:
+        return ""
+    return f"{name}: {num_cut} of {len(asked)} inputs are longer than the {room} tokens that fit; each kept its end"
+
+
+def _lowered_warning(name: str, prompt: Prompt, asked: Sequence[Asked], chat: ChatEngine) -> str:
+    fewest, most = shot_range(asked)
+    if not asked or fewest >= prompt.num_shots:
+        return ""
+    held = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{name}: {held} instead of {prompt.num_shots} examples fit into the context of {chat.engine.max_len} tokens"

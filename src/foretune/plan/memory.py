@@ -1,0 +1,169 @@
+"""Peak memory of training by component, from the model's shape and the largest batch, or from the probe's own peak."""
+
+# SPDX-License-Identifier: Apache-2.0
+#
+# Training keeps everything trainable in fp32: 4 bytes a weight, 4 a gradient, 8 for AdamW's two moments. The frozen
+# base is 4 bytes a weight as well.
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from foretune.config.derive import Derived
+from foretune.models.shapes import Shape, targeted_layers
+from foretune.plan.lengths import Rectangle
+from foretune.records.plan import Estimate
+from foretune.records.probe import ProbeRecord
+
+__all__ = ["Memory", "Trained", "peak_memory"]
+
+WEIGHT_BYTES, GRADIENT_BYTES, OPTIMISER_BYTES = 4, 4, 8
+RUNTIME_BYTES = {"cpu": 420_000_000, "cuda": 600_000_000}  # libraries; a CUDA context
+# What the backward pass and batches of changing shapes take on top of the activations. On a CPU measured: the step of
+# four runs with pebble took 1.7 to 2.0 times what autograd keeps, and 1.1 to 1.3 times the probe's own step.
+WORKSPACE_SHARE = {"cpu": 0.8, "cuda": 0.15}
+PROBE_STEP_GROWTH = {"cpu": 1.2, "cuda": 1.0}
+LOGIT_BYTES = 12  # fp32 logits, their log-softmax and gradient
+CHECKPOINT_BYTES = 2 * (WEIGHT_BYTES + OPTIMISER_BYTES)  # copied, then serialised
+# Families whose head is computed at the supervised positions alone.
+SPARSE_HEADS = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neo", "gpt_neox", "bloom")
+BF16_SHARE = 0.6  # autocast keeps products in 2 bytes, norms and softmax in 4
+
+
+class Saved(NamedTuple):
+    """Elements that autograd keeps per layer and token, as multiples of width, keys' width and inner width.
+
+    `scores` are elements per head and pair of positions, 0 where attention never writes its scores down. Counted with
+    torch's saved-tensor hooks on small models of each family, transformers 5.23.
+    """
+
+    width: float
+    kv: float
+    ffn: float
+    scores: float
+
+
+SAVED_TRAINED = {
+    "gpt2": Saved(10, 0, 5, 3),
+    "gpt_neo": Saved(8, 0, 5, 1.1),
+    "bloom": Saved(8, 0, 2, 1),
+    "t5": Saved(20, 0, 2, 4.5),
+}
+SAVED_FROZEN = {
+    "gpt2": Saved(7.75, 0, 4, 3),
+    "gpt_neo": Saved(6.5, 0, 4, 1.1),
+    "bloom": Saved(5.75, 0, 1, 1),
+    "t5": Saved(15.75, 0, 1, 4.5),
+}
+LLAMA_TRAINED, LLAMA_FROZEN = Saved(8, 2, 4, 0), Saved(5.5, 2, 3, 0)
+ADAPTER_INPUT = 1.25  # a dropped-out copy of the layer's input and its one-byte mask
+
+
+class Trained(NamedTuple):
+    """What is trained: the base itself or `parameters` on top of `base_parameters` frozen ones."""
+
+    base_parameters: int
+    parameters: int
+    trains_base: bool
+    target_modules: tuple[str, ...] = ()
+    has_adapters: bool = False
+
+
+class Memory(NamedTuple):
+    """Bytes by component, the peak in GB (1e9 bytes), and what must be free for the worst of it.
+
+    The peak is what the process will report: its resident memory on a CPU; on a GPU what the allocator hands out, to
+    which the CUDA context (`runtime`) comes on top.
+    """
+
+    components: dict[str, float]
+    peak_gb: Estimate
+    needed_gb: float
+
+
+def peak_memory(
+    shape: Shape,
+    trained: Trained,
+    derived: Derived,
+    *,
+    largest: Rectangle,
+    longest_answer: int,
+    device: Literal["cpu", "cuda"],
+    probe: ProbeRecord | None = None,
+) -> Memory:
+    """The peak of one training process.
+
+    `largest` is the largest padded micro-batch of the run, `longest_answer` the most tokens of a row that carry loss.
+    """
+    components = _static_components(trained, derived)
+    components["activations"] = _activation_bytes(shape, trained, derived, largest)
+    components["logits"] = _logit_bytes(shape, largest, longest_answer)
+    components["workspace"] = WORKSPACE_SHARE[device] * (components["activations"] + components["logits"])
+    components["runtime"] = RUNTIME_BYTES[device]
+    if probe is not None:
+        components = _measured(components, probe, largest, device)
+    if device == "cpu":
+        moment = sum(components[name] for name in ("activations", "logits", "workspace", "gradients"))
+        components["checkpoint"] = max(0.0, CHECKPOINT_BYTES * trained.parameters - moment)
+    return Memory(components, *_interval(components, device, is_probed=probe is not None))
+
+
+def _interval(components: dict[str, float], device: str, *, is_probed: bool) -> tuple[Estimate, float]:
+    """The peak with its interval, and the memory that its high end needs. What was measured repeats within a fifth."""
+    context = components["runtime"] / 1e9 if device == "cuda" else 0.0
+    total = sum(components.values()) / 1e9 - context
+    if is_probed:
+        return Estimate(low=0.85 * total, expected=total, high=1.2 * total), 1.2 * total + context
+    loose = sum(components[name] for name in ("activations", "logits", "workspace")) / 1e9
+    runtime = components["runtime"] / 1e9 - context
+    high = 1.05 * total + 0.35 * loose + 0.4 * runtime
+    return Estimate(low=0.85 * total - 0.3 * loose, expected=total, high=high), high + context
+
+
+def _static_components(trained: Trained, derived: Derived) -> dict[str, float]:
+    copies = 2 if trained.trains_base and derived.precision == "bf16" else 0  # autocast keeps bf16 copies
+    return {
+        "weights": float((WEIGHT_BYTES + copies) * trained.base_parameters),
+        "adapters": 0.0 if trained.trains_base else float(WEIGHT_BYTES * trained.parameters),
+        "gradients": float(GRADIENT_BYTES * trained.parameters),
+        "optimiser": float(OPTIMISER_BYTES * trained.parameters),
+    }
+
+
+def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Rectangle) -> float:
+    rows, tokens = largest
+    table, usual = (SAVED_TRAINED, LLAMA_TRAINED) if trained.trains_base else (SAVED_FROZEN, LLAMA_FROZEN)
+    saved = table.get(shape.family, usual)
+    share = 0.5 if shape.is_encoder_decoder else 1.0  # a token passes one half of the layers
+    per_token = saved.width * shape.width + saved.kv * shape.kv_width + saved.ffn * shape.ffn_width
+    per_token += saved.scores * shape.num_heads * tokens
+    elements = share * shape.num_layers * per_token
+    if trained.has_adapters:
+        layers = targeted_layers(shape, trained.target_modules)
+        elements += share * ADAPTER_INPUT * sum(layer.num_inputs for layer in layers)
+    element_bytes = 4.0 * (BF16_SHARE if derived.precision == "bf16" else 1.0)
+    return element_bytes * elements * rows * tokens
+
+
+def _logit_bytes(shape: Shape, largest: Rectangle, longest_answer: int) -> float:
+    rows, tokens = largest
+    positions = min(tokens, longest_answer) if shape.family in SPARSE_HEADS and longest_answer else tokens
+    return float(LOGIT_BYTES * rows * positions * shape.vocab_size)
+
+
+def _measured(components: dict[str, float], probe: ProbeRecord, largest: Rectangle, device: str) -> dict[str, float]:
+    """Components that add up to the probe's own peak, its step scaled where the run has a larger batch."""
+    static = components["weights"] + components["adapters"]
+    probed = max((point.num_rows * point.row_tokens for point in probe.points), default=0)
+    growth = max(1.0, largest[0] * largest[1] / probed) if probed else 1.0
+    held = components["gradients"] + components["optimiser"]
+    loaded = static if device == "cuda" else max(static, probe.base_memory_bytes)
+    step = max(0.0, probe.peak_memory_bytes - loaded - held) * growth
+    workspace = step * (PROBE_STEP_GROWTH[device] - 1)
+    logits = min(components["logits"], step / 2)
+    runtime = components["runtime"] if device == "cuda" else loaded - static
+    return components | {
+        "activations": step - logits,
+        "logits": logits,
+        "workspace": workspace,
+        "runtime": runtime,
+    }

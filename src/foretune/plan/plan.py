@@ -1,0 +1,256 @@
+"""`plan`: parameters, peak memory, time and cost of a job before it runs, as intervals, with what they rest on."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from foretune.config import JobConfig
+from foretune.config.derive import Derived, derive
+from foretune.errors import DataError
+from foretune.hardware import Machine, detect_machine
+from foretune.models.shapes import (
+    Shape,
+    classifier_parameters,
+    lora_parameters,
+    model_shape,
+    prompt_parameters,
+)
+from foretune.plan.cost import run_cost
+from foretune.plan.ledger import learned_factors, read_ledger
+from foretune.plan.lengths import Lengths, Work, training_work
+from foretune.plan.memory import Memory, Trained, peak_memory
+from foretune.plan.time import (
+    PROBED_FACTORS,
+    UNPROBED_FACTORS,
+    Factors,
+    Speed,
+    Times,
+    busy_factors,
+    calculated_speed,
+    predicted_times,
+    probed_speed,
+)
+from foretune.records.plan import Estimate, PlanRecord
+from foretune.records.probe import ProbeRecord
+from foretune.units import show_bytes, show_seconds, show_usd
+
+__all__ = ["plan"]
+
+SMALL_RECORDS_BYTES = 5_000_000  # logs, answers and the report
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """Everything that the figures rest on."""
+
+    job: JobConfig
+    shape: Shape
+    lengths: Lengths
+    machine: Machine
+    probe: ProbeRecord | None
+    derived: Derived
+    trained: Trained
+    work: Work
+    factors: Factors
+
+    @property
+    def device(self) -> str:
+        """The device by the name that the probe and the training record give it."""
+        if self.probe is not None:
+            return self.probe.device
+        if self.machine.kind == "cuda":
+            return self.machine.gpus[0].name
+        threads = self.job.train.advanced.num_threads or self.machine.num_cores
+        return f"{self.machine.cpu_name} ({threads} threads)"
+
+
+def plan(
+    job: JobConfig,
+    *,
+    base_config: dict[str, Any],
+    lengths: Lengths,
+    probe: ProbeRecord | None = None,
+    run_dir: Path | None = None,
+    machine: Machine | None = None,
+) -> PlanRecord:
+    """Predict a run; writes `plan.json` where `run_dir` is given.
+
+    `base_config` is the base model's config.json. With `probe` the speed is measured, without it calculated from FLOPs.
+    The ledger beside `run_dir` narrows the interval once five runs are in it. Raises DataError without training
+    samples, ConfigError on a config or a target module that does not fit.
+    """
+    if not lengths.train:
+        raise DataError("there are no training samples to plan for", fix="check data.path and the split fractions")
+    basis = _basis(job, base_config, lengths, probe, run_dir, machine or detect_machine(run_dir or "."))
+    memory = peak_memory(
+        basis.shape,
+        basis.trained,
+        basis.derived,
+        largest=basis.work.largest,
+        longest_answer=_longest_answer(job, lengths),
+        device=basis.machine.kind,
+        probe=probe,
+    )
+    speed = _speed(basis)
+    times = predicted_times(job, basis.derived, lengths, basis.work, basis.shape, speed, basis.factors)
+    record = _record(basis, memory, speed, times)
+    if run_dir is not None:
+        record.write(run_dir)
+    return record
+
+
+def _basis(
+    job: JobConfig,
+    base_config: dict[str, Any],
+    lengths: Lengths,
+    probe: ProbeRecord | None,
+    run_dir: Path | None,
+    machine: Machine,
+) -> _Basis:
+    shape = model_shape(base_config)
+    derived = derive(
+        job,
+        num_train_samples=len(lengths.train),
+        longest_sample_tokens=lengths.longest_train,
+        model_max_len=shape.max_len,
+        device=machine.kind,
+        has_bf16=not machine.gpus or machine.gpus[0].has_bf16,
+    )
+    work = training_work(lengths, derived, seed=job.seed)
+    trained = _trained(job, shape, lengths)
+    basis = _Basis(job, shape, lengths, machine, probe, derived, trained, work, UNPROBED_FACTORS)
+    return replace(basis, factors=_factors(basis, run_dir))
+
+
+def _factors(basis: _Basis, run_dir: Path | None) -> Factors:
+    """How far the time may be off: by the machine's own ledger where it has one, wider where the machine is busy."""
+    probed = basis.probe is not None
+    entries = read_ledger(run_dir.parent) if run_dir is not None else ()
+    learned = learned_factors(entries, device=basis.device, method=basis.job.train.method, probed=probed)
+    factors = learned or (PROBED_FACTORS if probed else UNPROBED_FACTORS)
+    return busy_factors(factors) if basis.machine.is_busy else factors
+
+
+def _trained(job: JobConfig, shape: Shape, lengths: Lengths) -> Trained:
+    """What the method trains; a classifier has its head in place of the language-model head."""
+    method, targets = job.train.method, job.train.advanced.target_modules
+    if method in ("full", "pretrain"):
+        return Trained(shape.parameters, shape.parameters, True)
+    if method == "prompt":
+        extra = prompt_parameters(shape, num_prompt_tokens=job.train.advanced.num_prompt_tokens)
+        return Trained(shape.parameters, extra, False)
+    adapters = lora_parameters(shape, rank=job.train.rank, target_modules=targets)
+    if method == "lora":
+        return Trained(shape.parameters, adapters, False, targets, True)
+    head = classifier_parameters(shape, num_labels=max(2, lengths.num_labels))
+    return Trained(shape.body_parameters + head, adapters + head, False, targets, True)
+
+
+def _longest_answer(job: JobConfig, lengths: Lengths) -> int:
+    """Most tokens of a row that carry loss; 0 = all of them."""
+    if job.train.method == "classify":
+        return 1
+    whole = job.train.method == "pretrain" or job.train.advanced.train_on == "all"
+    return 0 if whole else max(lengths.train_answers, default=0)
+
+
+def _speed(basis: _Basis) -> Speed:
+    if basis.probe is not None:
+        return probed_speed(basis.probe)
+    return calculated_speed(
+        basis.shape,
+        basis.machine,
+        trains_base=basis.trained.trains_base,
+        trainable=basis.trained.parameters,
+        is_bf16=basis.derived.precision == "bf16",
+    )
+
+
+def _record(basis: _Basis, memory: Memory, speed: Speed, times: Times) -> PlanRecord:
+    job, derived, probe = basis.job, basis.derived, basis.probe
+    available = basis.machine.training_memory_bytes / 1e9
+    epoch_tokens = sum(min(length, derived.max_seq_len) for length in basis.lengths.train)
+    fits = memory.needed_gb <= available
+    cost = run_cost(times.total, job.plan.price_per_hour_usd)
+    disk = _disk_bytes(basis)
+    return PlanRecord(
+        base=job.base,
+        method=job.train.method,
+        device=basis.device,
+        total_parameters=probe.total_parameters if probe else basis.trained.base_parameters,
+        trainable_parameters=probe.trainable_parameters if probe else basis.trained.parameters,
+        num_train_samples=len(basis.lengths.train),
+        num_train_tokens=epoch_tokens,
+        num_steps=derived.num_steps,
+        micro_batch_size=derived.micro_batch_size,
+        grad_accum_steps=derived.grad_accum_steps,
+        max_seq_len=derived.max_seq_len,
+        fits=fits,
+        available_memory_gb=available,
+        peak_memory_gb=memory.peak_gb,
+        memory_components=memory.components,
+        train_seconds=times.train,
+        total_seconds=times.total,
+        tokens_per_second=_rate(epoch_tokens * derived.num_epochs, times.train),
+        cost_usd=cost,
+        price_per_hour_usd=job.plan.price_per_hour_usd,
+        disk_bytes=disk,
+        probed=probe is not None,
+        assumptions=tuple(_assumptions(basis, speed, times)),
+        warnings=(*derived.warnings, *_warnings(basis, memory, times, cost, available, disk)),
+    )
+
+
+def _rate(num_tokens: float, seconds: Estimate) -> Estimate:
+    low, expected, high = (num_tokens / max(value, 1e-9) for value in (seconds.high, seconds.expected, seconds.low))
+    return Estimate(low=low, expected=expected, high=high)
+
+
+def _disk_bytes(basis: _Basis) -> int:
+    """Checkpoints that are kept, the best one and the one being written, 12 bytes a trained weight; and the result."""
+    checkpoints = basis.job.train.advanced.keep_checkpoints + 2
+    return (12 * checkpoints + 4) * basis.trained.parameters + SMALL_RECORDS_BYTES
+
+
+def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
+    if speed.is_probed and basis.probe is not None:
+        yield f"speed measured in {len(basis.probe.points)} real passes on {basis.device}"
+    else:
+        yield f"speed calculated from FLOPs and the peak of {basis.device}; measure it with a probe"
+    yield f"interval of training: {basis.factors.reason}"
+    yield (
+        f"expected parts: training {show_seconds(times.train.expected)}, validation {show_seconds(times.validation)}, "
+        f"checkpoints {show_seconds(times.saving)}, loading {show_seconds(times.loading)}, "
+        f"evaluation {show_seconds(times.evaluation.expected)}"
+    )
+    yield "all steps run; early stopping makes it shorter"
+    yield f"{basis.derived.precision} arithmetic, weights, gradients and AdamW's two moments in fp32: 4 + 4 + 8 bytes"
+    if basis.work.is_sampled:
+        yield "batches counted on an even sample of the steps"
+    if not basis.job.plan.price_per_hour_usd:
+        yield "your own machine: $0; set plan.price_per_hour_usd to price its time"
+    if not basis.shape.is_exact:
+        yield f"family {basis.shape.family} is counted as if it were a Llama"
+
+
+def _warnings(
+    basis: _Basis, memory: Memory, times: Times, cost: Estimate, available_gb: float, disk_bytes: int
+) -> Iterator[str]:
+    limits, machine = basis.job.plan, basis.machine
+    if machine.is_busy:
+        yield f"other processes keep this machine busy (load {machine.load_average:.1f} on {machine.num_cores} cores)"
+    if memory.needed_gb > available_gb:
+        yield (
+            f"may not fit: up to {memory.needed_gb:.1f} GB of {available_gb:.1f} GB free; lower "
+            "train.advanced.micro_batch_size or train.max_seq_len, or use method lora"
+        )
+    if disk_bytes > machine.disk_free_bytes:
+        yield f"needs {show_bytes(disk_bytes)} of disk, {show_bytes(machine.disk_free_bytes)} are free"
+    if limits.max_cost_usd and cost.high > limits.max_cost_usd:
+        yield f"may cost {show_usd(cost.high)}, more than max_cost_usd {show_usd(limits.max_cost_usd)}: it would stop"
+    if limits.max_hours and times.total.high > limits.max_hours * 3600:
+        yield f"may take {show_seconds(times.total.high)}, more than max_hours {limits.max_hours:g}: it would stop"

@@ -1,0 +1,290 @@
+"""Each verb wired to a run folder: which records it reads, what it is handed, what it leaves."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from foretune import __version__
+from foretune.config.job import JobConfig
+from foretune.config.read import ResolvedJob
+from foretune.config.write import job_toml
+from foretune.records.audit import AuditRecord
+from foretune.records.base import Record, write_atomically
+from foretune.records.dataset import DatasetRecord
+from foretune.records.diagnosis import DiagnosisRecord
+from foretune.records.evaluation import EvaluationRecord
+from foretune.records.plan import PlanRecord
+from foretune.records.probe import ProbeRecord
+from foretune.records.run import JOB_FILE, ResolvedRecord, create_run
+from foretune.records.training import TrainingRecord
+
+if TYPE_CHECKING:
+    from foretune.data.samples import Sample
+    from foretune.data.tokenizer import Tokenizer
+    from foretune.plan.lengths import Lengths
+
+__all__ = [
+    "Run",
+    "Silent",
+    "Watcher",
+    "audit_run",
+    "collect_run",
+    "create_job_run",
+    "diagnose_run",
+    "evaluate_run",
+    "lengths_of",
+    "plan_run",
+    "reconcile_run",
+]
+
+PACKED_ROW_TOKENS = 1024  # longest row of packed text where neither job nor model says
+
+
+class Watcher(Protocol):
+    """Whoever watches a run; every method returns at once."""
+
+    def stage_started(self, stage: str, run_dir: Path) -> None:
+        """A stage begins."""
+
+    def stage_ended(self, stage: str, record: Record, seconds: float) -> None:
+        """A stage left its record."""
+
+    def event(self, event: Mapping[str, Any] | None) -> None:
+        """An event of training, or None when there is nothing new."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far a stage is that counts what it does."""
+
+    def note(self, message: str) -> None:
+        """Something the user should hear."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def stage_started(self, stage: str, run_dir: Path) -> None:
+        """Nothing."""
+
+    def stage_ended(self, stage: str, record: Record, seconds: float) -> None:
+        """Nothing."""
+
+    def event(self, event: Mapping[str, Any] | None) -> None:
+        """Nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def note(self, message: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run under way: its settings, its folders and its watcher."""
+
+    job: JobConfig
+    run_dir: Path
+    runs_dir: Path
+    folder: Path
+    watcher: Watcher = field(default_factory=Silent)
+
+    @classmethod
+    def open(cls, run_dir: Path, *, watcher: Watcher | None = None) -> Run:
+        """The run in a folder with `resolved.json`. Raises NotFound, ConfigError."""
+        resolved = ResolvedRecord.read(run_dir)
+        job = JobConfig.model_validate(resolved.job)
+        return cls(job, run_dir, run_dir.parent, Path(resolved.folder), watcher or Silent())
+
+    def split(self, name: str) -> list[Sample]:
+        """The samples of one split of the collected data; [] where there is no such split."""
+        from foretune.data.store import DatasetStore
+
+        dataset = DatasetRecord.read(self.run_dir)
+        return DatasetStore(self.runs_dir).load(dataset.version, name) if name in dataset.splits else []
+
+    def base(self) -> tuple[dict[str, Any], Tokenizer]:
+        """The base model's `config.json` and its tokenizer. Raises NotFound, DataError."""
+        from foretune.data.tokenizer import Tokenizer
+        from foretune.models.base import base_config, resolve_base
+
+        folder = resolve_base(self.job.base, self.folder)
+        return base_config(folder), Tokenizer.from_folder(folder)
+
+
+def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None = None, parent: str = "") -> Path:
+    """A run folder with `job.toml` and `resolved.json`; `source` is the job file as the user wrote it."""
+    run_dir = create_run(runs_dir, resolved.job.name)
+    record = ResolvedRecord(
+        run_id=run_dir.name,
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        foretune_version=__version__,
+        job=resolved.job.model_dump(mode="json"),
+        origins=dict(resolved.origins),
+        folder=str(resolved.folder.resolve()),
+        primary_metric=resolved.job.evaluate.primary_metric,
+        parent=parent,
+    )
+    record.write(run_dir)
+    if source is not None and source.is_file():
+        shutil.copyfile(source, run_dir / JOB_FILE)
+    else:
+        write_atomically(run_dir / JOB_FILE, job_toml(resolved.job))
+    return run_dir
+
+
+def collect_run(run: Run) -> DatasetRecord:
+    """Read and split the data, then write into `resolved.json` what follows from it: the metric that decides."""
+    from foretune.collect.collect import collect
+
+    record = collect(run.job, folder=run.folder, runs_dir=run.runs_dir, run_dir=run.run_dir)
+    _fix_metric(run)
+    return record
+
+
+def _fix_metric(run: Run) -> None:
+    """Fix the primary metric before anything is trained: the job's, or the one that fits the targets."""
+    from foretune.evaluate.metrics import choose_primary_metric
+
+    metric = choose_primary_metric(run.job, run.split("train"))
+    why = "set in the job" if run.job.evaluate.primary_metric else "by what the targets look like"
+    resolved = ResolvedRecord.read(run.run_dir)
+    derived = {**resolved.derived, "primary_metric": f"{metric} ({why})"}
+    resolved.model_copy(update={"primary_metric": metric, "derived": derived}).write(run.run_dir)
+
+
+def audit_run(run: Run) -> AuditRecord:
+    """Audit the collected splits with the base model's tokenizer."""
+    from foretune.audit.audit import audit
+
+    dataset = DatasetRecord.read(run.run_dir)
+    _, tokenizer = run.base()
+    splits = {name: run.split(name) for name in dataset.splits}
+    limit = run.job.train.max_seq_len or tokenizer.max_len or 0
+    return audit(dataset, splits, tokenizer, max_seq_len=limit, run_dir=run.run_dir)
+
+
+def plan_run(run: Run, *, probe: bool) -> PlanRecord:
+    """Predict; `probe` measures a few real steps first, which imports torch."""
+    from foretune.plan.plan import plan
+
+    config, tokenizer = run.base()
+    splits = {name: run.split(name) for name in ("train", "validation", "test")}
+    lengths = lengths_of(run.job, splits, tokenizer, is_seq2seq=bool(config.get("is_encoder_decoder")))
+    measured = _probed(run) if probe else None
+    return plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run.run_dir)
+
+
+def _probed(run: Run) -> ProbeRecord:
+    if ProbeRecord.exists(run.run_dir):
+        return ProbeRecord.read(run.run_dir)
+    from foretune.train.probe import probe
+
+    return probe(run.job, run_dir=run.run_dir, runs_dir=run.runs_dir, folder=run.folder)
+
+
+def lengths_of(
+    job: JobConfig, splits: Mapping[str, list[Sample]], tokenizer: Tokenizer, *, is_seq2seq: bool
+) -> Lengths:
+    """Tokens of every sample as training and evaluation will see them, and of what carries loss or is generated."""
+    from foretune.plan.lengths import Lengths
+
+    limit = job.train.max_seq_len or tokenizer.max_len or 0
+    counts = {name: _counts(job, samples, tokenizer, limit, is_seq2seq) for name, samples in splits.items()}
+    none: tuple[list[int], list[int]] = ([], [])
+    train, test = counts.get("train", none), counts.get("test", none)
+    classes = {sample.target for sample in splits.get("train", ())} if job.train.method == "classify" else set()
+    return Lengths(
+        train=train[0],
+        validation=counts.get("validation", none)[0],
+        test=test[0],
+        train_answers=train[1],
+        test_answers=test[1],
+        max_seq_len=limit,
+        num_labels=len(classes),
+    )
+
+
+def _counts(
+    job: JobConfig, samples: list[Sample], tokenizer: Tokenizer, limit: int, is_seq2seq: bool
+) -> tuple[list[int], list[int]]:
+    """Tokens of each sample and of its answer, by method."""
+    from foretune.data.tokenise import prompt_ids, tokenise_all
+
+    if job.train.method == "classify":
+        if tokenizer.has_chat_template:
+            inputs = [len(prompt_ids(sample, tokenizer)) for sample in samples]
+        else:
+            inputs = [len(ids) for ids in tokenizer.encode_batch([s.input_text for s in samples], add_special=True)]
+        return [min(size, limit or size) for size in inputs], [0] * len(samples)
+    if job.train.method == "pretrain":
+        row = min(job.train.max_seq_len or PACKED_ROW_TOKENS, tokenizer.max_len or PACKED_ROW_TOKENS)
+        return _packed_counts(samples, tokenizer, row)
+    if is_seq2seq:
+        sources = tokenizer.encode_batch(["\n".join(m.content for m in sample.prompt) for sample in samples])
+        targets = [len(ids) + 1 for ids in tokenizer.encode_batch([sample.target for sample in samples])]
+        return [len(ids) + 1 + size for ids, size in zip(sources, targets, strict=True)], targets
+    data = tokenise_all(samples, tokenizer, max_seq_len=limit, train_on=job.train.advanced.train_on)
+    return [len(sample.ids) for sample in data.samples], [sample.num_loss_tokens for sample in data.samples]
+
+
+def _packed_counts(samples: list[Sample], tokenizer: Tokenizer, row: int) -> tuple[list[int], list[int]]:
+    """Rows of raw text end to end: full ones and the rest."""
+    texts = [sample.text or "\n".join(message.content for message in sample.messages) for sample in samples]
+    total = sum(len(ids) + 1 for ids in tokenizer.encode_batch(texts))
+    rows = [row] * (total // row) + ([total % row] if total % row > 1 else [])
+    return rows, [size - 1 for size in rows]
+
+
+def reconcile_run(run: Run, *, evaluate_seconds: float | None = None) -> TrainingRecord:
+    """Hold the plan against what training took, write that into `training.json` and into the machine's ledger.
+
+    With `evaluate_seconds` the whole time and the cost are reconciled too.
+    """
+    from foretune.plan import append_ledger, ledger_entries, reconcile
+
+    training = TrainingRecord.read(run.run_dir)
+    if not PlanRecord.exists(run.run_dir):
+        return training
+    plan_record = PlanRecord.read(run.run_dir)
+    found = reconcile(
+        plan_record,
+        train_seconds=training.train_seconds,
+        peak_memory_bytes=training.peak_memory_bytes,
+        total_seconds=None if evaluate_seconds is None else training.seconds + evaluate_seconds,
+        num_steps=training.num_steps,
+    )
+    known = {item.quantity for item in training.reconciliation}
+    append_ledger(
+        run.runs_dir,
+        ledger_entries(run.run_dir.name, plan_record, [item for item in found if item.quantity not in known]),
+    )
+    updated = training.model_copy(update={"reconciliation": found})
+    updated.write(run.run_dir)
+    return updated
+
+
+def evaluate_run(run: Run, *, reuse_test: bool) -> EvaluationRecord:
+    """Open the sealed test split and compare the systems."""
+    from foretune.evaluate.evaluate import evaluate
+
+    return evaluate(
+        run.job,
+        run_dir=run.run_dir,
+        runs_dir=run.runs_dir,
+        folder=run.folder,
+        reuse_test=reuse_test,
+        on_progress=run.watcher.progress,
+    )
+
+
+def diagnose_run(run: Run) -> DiagnosisRecord:
+    """Look for failure modes in the records."""
+    from foretune.diagnose.diagnose import diagnose
+
+    return diagnose(run.job, run_dir=run.run_dir)

@@ -1,0 +1,138 @@
+"""Progress: what is computed from events, and how it looks on and off a terminal."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from foretune.cli import progress
+from foretune.cli.progress import ConsoleWatcher, TrainingState
+from stand_ins import estimate, plan_record, training_record
+
+
+def step(number: int, seconds: float = 1.0, tokens: int = 500, loss: float | None = 0.5) -> dict[str, Any]:
+    """A step event."""
+    return {"kind": "step", "step": number, "seconds": seconds, "tokens": tokens, "loss": loss}
+
+
+def fed(*events: dict[str, Any], **known: Any) -> TrainingState:
+    """A state that has taken in events."""
+    state = TrainingState(**known)
+    for event in events:
+        state.take(event)
+    return state
+
+
+def test_nothing_is_known_at_first() -> None:
+    state = TrainingState()
+    assert state.eta_seconds is None and state.tokens_per_second == 0.0
+    assert state.line() == "step 0/?"
+
+
+@pytest.mark.req("R066")
+def test_the_eta_is_the_plans_until_the_runs_own_speed_is_measured() -> None:
+    plan = plan_record(train_seconds=estimate(100.0))
+    start = {"kind": "train_start", "planned_steps": 20}
+    assert fed(start, planned=plan).eta_seconds == pytest.approx((80.0, 120.0))
+    assert fed(start, *(step(n) for n in (1, 2)), planned=plan).eta_seconds == pytest.approx((72.0, 108.0))
+    low, high = fed(start, *(step(n, 2.0) for n in range(1, 11)), planned=plan).eta_seconds or (0, 0)
+    assert (low, high) == pytest.approx((20.0, 20.0))
+
+
+def test_the_eta_counts_validation_and_checkpoints() -> None:
+    events = [step(n) for n in range(1, 11)]
+    extra = [{"kind": "eval", "eval_loss": 0.4, "seconds": 3.0}, {"kind": "checkpoint", "seconds": 2.0}]
+    state = fed({"kind": "train_start", "planned_steps": 20}, *events, *extra)
+    assert state.eta_seconds == pytest.approx((15.0, 15.0))
+    assert state.eval_loss == 0.4
+
+
+def test_the_eta_interval_holds_nine_times_of_ten() -> None:
+    rng, held, trials = random.Random(0), 0, 400
+    for _ in range(trials):
+        times = [rng.gauss(1.0, 0.2) for _ in range(60)]
+        state = fed({"kind": "train_start", "planned_steps": 60}, *(step(n + 1, t) for n, t in enumerate(times[:20])))
+        low, high = state.eta_seconds or (0, 0)
+        held += low <= sum(times[20:]) <= high
+    assert 0.85 <= held / trials <= 0.95
+
+
+def test_the_end_takes_no_more_time() -> None:
+    assert fed({"kind": "train_start", "planned_steps": 1}, step(1)).eta_seconds == (0.0, 0.0)
+
+
+def test_dollars_so_far() -> None:
+    state = fed({"kind": "train_start", "planned_steps": 9}, step(1, 1800.0), price_per_hour_usd=2.0)
+    assert state.cost_usd == 1.0 and "$1.00" in state.line()
+    assert "$" not in fed(step(1)).line()
+
+
+def test_the_line_has_step_loss_speed_and_eta_within_80_columns() -> None:
+    events = [step(n, 0.2, 12_345, loss=12.3456) for n in range(1, 1000)]
+    state = fed({"kind": "train_start", "planned_steps": 100_000}, *events, price_per_hour_usd=30.0)
+    state.take({"kind": "eval", "eval_loss": 1.25, "seconds": 1.0})
+    line = state.line()
+    for part in ("step 999/100000", "loss 12.346", "tok/s", "ETA ", "$"):
+        assert part in line
+    assert len(line) <= 80
+    assert "eval 1.250" in fed({"kind": "eval", "eval_loss": 1.25}).line()
+
+
+def test_a_loss_that_is_no_number_is_shown_as_none() -> None:
+    state = fed(step(1, loss=None))
+    assert math.isnan(state.loss) and "loss" not in state.line()
+
+
+@pytest.fixture
+def watcher(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> tuple[ConsoleWatcher, io.StringIO]:
+    """A watcher on a fake screen; `True` as parameter makes it a terminal."""
+    screen = io.StringIO()
+    is_terminal = bool(getattr(request, "param", False))
+    made = Console(file=screen, force_terminal=is_terminal, width=80, highlight=False)
+    monkeypatch.setattr(progress, "console", lambda file: made)
+    return ConsoleWatcher(), screen
+
+
+def test_off_a_terminal_there_is_a_line_now_and_then(
+    watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, screen = watcher
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown.stage_started("train", tmp_path)
+    shown.event({"kind": "train_start", "planned_steps": 30})
+    for number in range(1, 31):
+        now[0] += 1.0
+        shown.event(step(number))
+        shown.event(None)
+    shown.stage_ended("train", training_record(), 30.0)
+    lines = screen.getvalue().splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert 5 <= len(steps) <= 8
+    assert "\x1b" not in screen.getvalue()
+    assert lines[-1].startswith("train     8 steps, finished, best eval loss 0.410 at step 8")
+
+
+@pytest.mark.parametrize("watcher", [True], indirect=True)
+def test_on_a_terminal_there_is_a_bar(watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path) -> None:
+    shown, screen = watcher
+    shown.stage_started("train", tmp_path)
+    shown.event({"kind": "train_start", "planned_steps": 4})
+    shown.event(step(2))
+    shown.event(None)
+    shown.close()
+    assert "step 2/4" in screen.getvalue() and "━" in screen.getvalue()
+
+
+def test_notes_are_shown_once(watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path) -> None:
+    shown, screen = watcher
+    shown.event({"kind": "note", "message": "12 samples are [too] long"})
+    shown.event(step(1))
+    assert screen.getvalue().count("note: 12 samples are [too] long") == 1
