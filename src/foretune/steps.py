@@ -19,6 +19,7 @@ from foretune.records.base import Record, write_atomically
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
+from foretune.records.events import read_events
 from foretune.records.plan import PlanRecord
 from foretune.records.probe import ProbeRecord
 from foretune.records.run import JOB_FILE, ResolvedRecord, create_run
@@ -256,7 +257,7 @@ def reconcile_run(run: Run, *, evaluate_seconds: float | None = None) -> Trainin
         plan_record,
         train_seconds=training.train_seconds,
         peak_memory_bytes=training.peak_memory_bytes,
-        total_seconds=None if evaluate_seconds is None else training.seconds + evaluate_seconds,
+        total_seconds=None if evaluate_seconds is None else _wall_seconds(run, training) + evaluate_seconds,
         num_steps=training.num_steps,
     )
     known = {item.quantity for item in training.reconciliation}
@@ -267,6 +268,13 @@ def reconcile_run(run: Run, *, evaluate_seconds: float | None = None) -> Trainin
     updated = training.model_copy(update={"reconciliation": found})
     updated.write(run.run_dir)
     return updated
+
+
+def _wall_seconds(run: Run, training: TrainingRecord) -> float:
+    """Seconds of the train stage with the start of its process, where someone waited for it; else what it counted."""
+    ends = [event for event in read_events(run.run_dir) if event["kind"] == "stage" and event.get("state") == "end"]
+    waited = sum(float(event["seconds"]) for event in ends if event.get("stage") == "train")
+    return max(waited, training.seconds)
 
 
 def evaluate_run(run: Run, *, reuse_test: bool) -> EvaluationRecord:

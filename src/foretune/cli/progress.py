@@ -160,6 +160,8 @@ class ConsoleWatcher:
         from foretune.cli.show import one_line
 
         self._end_bar()
+        if self._console.is_terminal:
+            self._console.print(" " * (MAX_COLUMNS - 1), end="\r")
         self._console.print(f"[green]{stage:9}[/] {one_line(record)}  [dim]{show_seconds(seconds)}[/]")
 
     def event(self, event: Mapping[str, Any] | None) -> None:
@@ -183,7 +185,7 @@ class ConsoleWatcher:
         if time.monotonic() - self._last_line < (0.2 if self._console.is_terminal else LINE_SECONDS):
             return
         self._last_line = time.monotonic()
-        line = f"  {what.replace('_', ' ')} {done}/{total}".ljust(MAX_COLUMNS - 1)
+        line = f"  {what.replace('_', ' ')} {done}/{total}"[: MAX_COLUMNS - 1].ljust(MAX_COLUMNS - 1)
         self._console.print(line, end="\r" if self._console.is_terminal else "\n", markup=False)
 
     def note(self, message: str) -> None:

@@ -135,7 +135,13 @@ def _gram_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
     ends = np.cumsum(lengths)
     owner = np.repeat(np.arange(len(padded)), lengths)[:num_windows]
     inside = np.arange(num_windows) + GRAM <= ends[owner]
-    return np.unique((owner[inside].astype(np.uint64) << np.uint64(32)) | hashes[inside])
+    return _distinct((owner[inside].astype(np.uint64) << np.uint64(32)) | hashes[inside])
+
+
+def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The distinct values, sorted; faster than numpy's own for millions of integers."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
 def _rare(hashes: U32, num_texts: int) -> npt.NDArray[np.bool_]:
@@ -191,21 +197,20 @@ def _candidates(signatures: U32) -> I64:
         for column in range(BAND_ROWS):
             key = key * np.uint64(0x9E3779B97F4A7C15) + rows[:, column]
         keys.append(_bucket_pairs(key))
-    packed = np.unique(np.concatenate(keys))
+    packed = _distinct(np.concatenate(keys))
     return np.stack([packed // PACK, packed % PACK], axis=1)
 
 
 def _bucket_pairs(key: npt.NDArray[np.uint64]) -> I64:
     """Packed pairs of rows with equal keys."""
     order = np.argsort(key, kind="stable")
-    edges = np.flatnonzero(np.diff(key[order])) + 1
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(key[order])) + 1, [len(key)]])
+    shared = np.flatnonzero(np.diff(edges) > 1)
     pairs: list[Any] = []
-    for bucket in np.split(order, edges) if len(edges) < len(key) - 1 else []:
-        if len(bucket) < 2:
-            continue
+    for start, end in zip(edges[shared].tolist(), edges[shared + 1].tolist(), strict=True):
+        bucket = order[start:end]
         leaders = bucket if len(bucket) <= CROWD else bucket[:LEADERS]
-        for number, leader in enumerate(leaders):
-            pairs.append(leader * PACK + bucket[number + 1 :])
+        pairs += [leader * PACK + bucket[number + 1 :] for number, leader in enumerate(leaders)]
     return np.concatenate(pairs).astype(np.int64) if pairs else np.empty(0, np.int64)
 
 

@@ -178,12 +178,11 @@ def _chat_sample(
 ) -> TokenisedSample:
     ids: list[int] = encoding.ids
     if ids[: len(prompt)] == prompt:
-        mask = _mask(encoding, layout.text, 0, layout.turns)
+        mask = _mask(encoding, layout, 0, layout.turns, len(prompt))
     else:
         ids, mask = _rejoined(sample, layout, encoding, prompt, tokenizer)
     if layout.add_eos and tokenizer.eos_id is not None:
         ids, mask = [*ids, tokenizer.eos_id], [*mask, 1]
-    mask[: len(prompt)] = mask[: len(prompt)] if len(layout.turns) > 1 else [0] * len(prompt)
     if train_on == "all":
         mask = [1] * len(ids)
     mask[:1] = [0]
@@ -192,17 +191,18 @@ def _chat_sample(
     return TokenisedSample(ids, mask, place=sample.place)
 
 
-def _mask(encoding: Any, text: str, offset: int, turns: Sequence[Turn]) -> list[int]:
-    """1 on the tokens of one encoding that lie in an answer; its text begins at character `offset` of `text`.
+def _mask(encoding: Any, layout: Layout, offset: int, turns: Sequence[Turn], num_prompt_tokens: int) -> list[int]:
+    """1 on the tokens of one encoding that lie in an answer; its text begins at character `offset` of the layout's.
 
     A token that also holds some of the prompt or of the next turn is not learned; white space behind an answer is no
-    harm.
+    harm. An answer that begins right behind the prompt begins with the token behind the prompt's.
     """
     mask = [0] * len(encoding.ids)
     for turn in turns:
-        start = _token_from(encoding, turn.start - offset)
+        is_behind_prompt = turn.start == len(layout.prompt)
+        start = num_prompt_tokens if is_behind_prompt else _token_from(encoding, turn.start - offset)
         end = _token_from(encoding, turn.end - offset)
-        if end > start and text[turn.end : offset + encoding.token_to_chars(end - 1)[1]].strip():
+        if end > start and layout.text[turn.end : offset + encoding.token_to_chars(end - 1)[1]].strip():
             end -= 1
         mask[start:end] = [1] * (end - start)
     return mask
@@ -237,7 +237,7 @@ def _rejoined(
             fix="begin answers without white space, or use a base model with another tokenizer",
         )
     earlier, last = layout.turns[:-1], layout.turns[-1:]
-    return ids, _mask(first, layout.text, 0, earlier) + _mask(second, layout.text, border, last)
+    return ids, _mask(first, layout, 0, earlier, 0) + _mask(second, layout, border, last, 0)
 
 
 def _cut(sample: TokenisedSample, max_seq_len: int) -> TokenisedSample:

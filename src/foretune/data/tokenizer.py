@@ -213,10 +213,20 @@ def _read_backend(folder: Path) -> tuple[tokenizers.Tokenizer, str]:
         raise _no_tokenizer(folder)
     backend.no_truncation()
     backend.no_padding()
+    _keep_white_space_in_offsets(backend)
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
     return backend, digest.hexdigest()
+
+
+def _keep_white_space_in_offsets(backend: tokenizers.Tokenizer) -> None:
+    """Let offsets cover the white space of their tokens, which some files trim off; ids do not change."""
+    processor = backend.post_processor
+    state = processor.__getstate__() if processor is not None else b""
+    if b'"trim_offsets":true' in state:
+        processor.__setstate__(state.replace(b'"trim_offsets":true', b'"trim_offsets":false'))
+        backend.post_processor = processor
 
 
 def _loaded(path: Path) -> tokenizers.Tokenizer:

@@ -142,7 +142,7 @@ def open_case(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, on
             fix="start a new run: foretune run job.toml",
         )
     train = DatasetStore(runs_dir).load(dataset.version, "train")
-    primary, warnings = _primary_metric(job, run_dir, train)
+    primary, warnings = _primary_metric(job, run_dir, train, dataset.task)
     models = Models(
         resolve_base(job.base, folder=folder), run_dir / training.artefact, max_seq_len=job.train.max_seq_len
     )
@@ -152,12 +152,12 @@ def open_case(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, on
     )
 
 
-def _primary_metric(job: JobConfig, run_dir: Path, train: Sequence[Sample]) -> tuple[str, list[str]]:
+def _primary_metric(job: JobConfig, run_dir: Path, train: Sequence[Sample], task: str) -> tuple[str, list[str]]:
     """The metric fixed before training, and what to say where the job now names another."""
     fixed = ResolvedRecord.read(run_dir).primary_metric if ResolvedRecord.exists(run_dir) else ""
     wanted = job.evaluate.primary_metric
     if not fixed:
-        return choose_primary_metric(job, train), []
+        return choose_primary_metric(job, train, task), []
     if wanted in ("", fixed):
         return fixed, []
     return fixed, [f"{fixed} was fixed as primary metric before training and decides; {wanted} is only shown"]

@@ -75,7 +75,7 @@ class _Asking(NamedTuple):
 
 def _asking(case: Case) -> _Asking:
     job = case.job
-    scoring = build_scoring(job, case.primary, case.train, case.folder)
+    scoring = build_scoring(job, case.primary, case.train, case.folder, case.dataset.task)
     limit = int(
         case.journal.once(
             "max_new_tokens",

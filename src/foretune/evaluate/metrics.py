@@ -46,10 +46,11 @@ def is_raw_text(job: JobConfig, samples: Sequence[Sample]) -> bool:
     return job.train.method == "pretrain" or not any(sample.target for sample in samples)
 
 
-def choose_primary_metric(job: JobConfig, train_samples: Sequence[Sample]) -> str:
+def choose_primary_metric(job: JobConfig, train_samples: Sequence[Sample], task: str = "") -> str:
     """The metric that decides: the job's, else by what the training targets look like.
 
-    To be called before training. Raises ConfigError for a metric that does not fit, ScoreError for an unknown one.
+    `task` is what the data was found to be (chat, classify, text). To be called before training. Raises ConfigError
+    for a metric that does not fit, ScoreError for an unknown one.
     """
     wanted = job.evaluate.primary_metric
     if is_raw_text(job, train_samples):
@@ -62,17 +63,19 @@ def choose_primary_metric(job: JobConfig, train_samples: Sequence[Sample]) -> st
         if find_scorer(wanted).higher_is_better is not True:
             raise _unfit(wanted, "more of it is not better", default_metrics(_targets(train_samples)).primary)
         return wanted
-    return "accuracy" if _has_classes(job) else default_metrics(_targets(train_samples)).primary
+    return "accuracy" if _has_classes(job, task) else default_metrics(_targets(train_samples)).primary
 
 
-def build_scoring(job: JobConfig, primary: str, train_samples: Sequence[Sample], folder: Path) -> Scoring:
+def build_scoring(
+    job: JobConfig, primary: str, train_samples: Sequence[Sample], folder: Path, task: str = ""
+) -> Scoring:
     """The primary metric, those that the targets call for, exact match and the job's own.
 
     Raises NotFound or DataError for the schema file, ScoreError for an unknown scorer.
     """
     targets = _targets(train_samples)
     usual = default_metrics(targets)
-    names = [primary, *((LABEL_METRICS) if _has_classes(job) else (usual.primary, *usual.others))]
+    names = [primary, *(LABEL_METRICS if _has_classes(job, task) else (usual.primary, *usual.others))]
     if any(name in LABEL_METRICS for name in names):
         names += LABEL_METRICS
     if job.evaluate.json_schema:
@@ -84,8 +87,8 @@ def build_scoring(job: JobConfig, primary: str, train_samples: Sequence[Sample],
     return Scoring(primary, tuple(names), labels, _schema(job, targets, folder) if "schema" in needs else None)
 
 
-def _has_classes(job: JobConfig) -> bool:
-    return job.train.method == "classify" or job.data.task == "classify"
+def _has_classes(job: JobConfig, task: str) -> bool:
+    return job.train.method == "classify" or "classify" in (job.data.task, task)
 
 
 def _targets(samples: Sequence[Sample]) -> list[str]:

@@ -17,6 +17,7 @@ from foretune.evaluate.neighbours import Neighbours
 __all__ = ["ZERO_SHOT", "Asked", "Examples", "Prompt", "ask", "few_shot_prompts", "zero_shot_prompts"]
 
 MAX_POOL = 2000  # training samples that neighbours are looked for among
+SPARE = 4  # times as many examples at hand as wanted, so that shorter ones can stand in for those that do not fit
 ZERO_SHOT = "zero_shot"
 
 
@@ -42,8 +43,8 @@ class Prompt:
     picker: Picker | None = None
 
     def shots(self, sample: Sample) -> list[Sample]:
-        """The examples for a sample, the most wanted first."""
-        return list(self.picker.pick(sample, self.num_shots)) if self.picker else []
+        """The examples for a sample and, behind them, their stand-ins; the most wanted first."""
+        return list(self.picker.pick(sample, SPARE * self.num_shots)) if self.picker else []
 
     def messages(self, sample: Sample, shots: Sequence[Sample]) -> list[Message]:
         """System message, examples as turns (the most wanted last, next to the question), the sample's own turns."""
@@ -61,17 +62,30 @@ class Asked(NamedTuple):
 
 
 def ask(prompt: Prompt, samples: Iterable[Sample], chat: ChatEngine, max_new_tokens: int) -> list[Asked]:
-    """The prompts of the samples, each with as many of its examples as fit into the context window with the answer."""
+    """The prompts of the samples, each with as many examples as fit into the context window with the answer.
+
+    An example that does not fit makes room for the next wanted one that does.
+    """
     room = chat.room(max_new_tokens)
-    asked = []
-    for sample in samples:
-        shots = prompt.shots(sample)
-        ids = chat.prompt_ids(prompt.messages(sample, shots))
-        while room is not None and len(ids) > room and shots:
-            del shots[-1]
-            ids = chat.prompt_ids(prompt.messages(sample, shots))
-        asked.append(Asked(ids, len(shots)))
-    return asked
+    return [_asked(prompt, sample, chat, room) for sample in samples]
+
+
+def _asked(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None) -> Asked:
+    shots = prompt.shots(sample)
+    wanted = shots[: prompt.num_shots]
+    ids = chat.prompt_ids(prompt.messages(sample, wanted))
+    if room is None or len(ids) <= room:
+        return Asked(ids, len(wanted))
+    chosen: list[Sample] = []
+    ids = chat.prompt_ids(prompt.messages(sample, chosen))
+    for shot in shots:
+        if len(chosen) == prompt.num_shots:
+            break
+        longer = chat.prompt_ids(prompt.messages(sample, [*chosen, shot]))
+        if len(longer) <= room:
+            chosen.append(shot)
+            ids = longer
+    return Asked(ids, len(chosen))
 
 
 def zero_shot_prompts(instructions: Sequence[str], labels: Sequence[str]) -> list[Prompt]:
@@ -128,7 +142,7 @@ class Examples:
         """The same randomly drawn training samples before every question, their answers as different as can be."""
         order = _varied(Random(f"few-shot/{seed}/{draw}").sample(self.samples, len(self.samples)))
         description = f"{num_shots} random training examples (draw {draw})"
-        picker = _Fixed(tuple(order[:num_shots]))
+        picker = _Fixed(tuple(order[: SPARE * num_shots]))
         return Prompt(f"random_{num_shots}_{draw}", description, num_shots=num_shots, picker=picker)
 
 

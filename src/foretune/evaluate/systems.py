@@ -22,7 +22,6 @@ __all__ = [
     "answers_to",
     "longest_answer_tokens",
     "shot_range",
-    "too_long_warning",
 ]
 
 BASE_ZERO_SHOT = "base_zero_shot"
@@ -109,7 +108,7 @@ def answers_to(
         on_progress=None if on_progress is None else lambda done, total: on_progress(name, done, total),
     )
     usual_shots = Counter(one.num_shots for one in asked).most_common(1)[0][0] if asked else 0
-    warning = too_long_warning(name, asked, chat, max_new_tokens)
+    warning = _too_long_warning(name, asked, chat, max_new_tokens)
     return System(
         name,
         description,
@@ -127,7 +126,7 @@ def shot_range(asked: Sequence[Asked]) -> tuple[int, int]:
     return min(counts), max(counts)
 
 
-def too_long_warning(name: str, asked: Sequence[Asked], chat: ChatEngine, max_new_tokens: int) -> str:
+def _too_long_warning(name: str, asked: Sequence[Asked], chat: ChatEngine, max_new_tokens: int) -> str:
     """What to say where inputs alone do not fit; "" where all fit."""
     room = chat.room(max_new_tokens)
     num_cut = sum(room is not None and len(one.ids) > room for one in asked)

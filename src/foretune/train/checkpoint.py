@@ -53,7 +53,7 @@ def sha256_of(data: bytes) -> str:
 def save_checkpoint(
     folder: Path, state: LoopState, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, run_key: str
 ) -> Path:
-    """Write `folder/step-NNNNNN`: trainable tensors, optimizer moments, loop state. Raises DoesNotFit, ForetuneError."""
+    """Write `folder/step-NNNNNN`: trainable tensors, optimizer moments, loop state. Raises DoesNotFit."""
     path = folder / f"step-{state.step:06d}"
     tensors = {f"p.{name}": value for name, value in parameters.items()}
     for name, value in _optimizer_tensors(parameters, optimizer).items():

@@ -62,7 +62,7 @@ class LoopSettings:
 
 
 class FitResult(NamedTuple):
-    """How the loop ended; the model holds the best parameters by validation loss, or the last where none was measured."""
+    """How the loop ended; the model holds the best parameters by validation loss, or the last if none was measured."""
 
     state: LoopState
     stop_reason: StopReason

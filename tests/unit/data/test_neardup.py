@@ -12,8 +12,6 @@ from foretune.data.formats import read_samples
 from foretune.data.neardup import cluster_roots, near_duplicates, normalised
 from foretune.data.split import input_key
 
-WORDS = Path(__file__).read_text(encoding="utf-8").split()
-
 
 def sentence(rng: random.Random, num_words: int) -> str:
     return " ".join("".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(num_words))
@@ -80,21 +78,21 @@ def test_equal_texts_are_pairs_even_when_common_or_short() -> None:
 def test_long_texts_need_less_to_be_alike() -> None:
     rng = random.Random(4)
     long, short = sentence(rng, 60), sentence(rng, 6)
-    texts = [long, typos(long, 0.08, rng), short, typos(short, 0.08, random.Random(5))]
-    assert 0.4 < jaccard(texts[0], texts[1]) < 0.7
-    assert 0.3 < jaccard(texts[2], texts[3]) < 0.7
-    assert [(pair.left, pair.right) for pair in near_duplicates(texts, long_threshold=0.4)] == [(0, 1)]
+    texts = [long, typos(long, 0.05, rng), short, f"{short[:12]}##{short[14:24]}#{short[25:]}"]
+    assert 0.5 < jaccard(texts[0], texts[1]) < 0.7
+    assert 0.5 < jaccard(texts[2], texts[3]) < 0.7
+    assert [(pair.left, pair.right) for pair in near_duplicates(texts)] == [(0, 1)]
 
 
 def test_a_large_crowd_is_joined_into_one_cluster() -> None:
     rng = random.Random(6)
     base = sentence(rng, 30)
-    texts = [f"{base} {number}" for number in range(300)] + [sentence(rng, 30) for _ in range(6000)]
+    texts = [f"{base} {number}" for number in range(100)] + [sentence(rng, 30) for _ in range(2000)]
     pairs = near_duplicates(texts)
     roots = cluster_roots(len(texts), [(pair.left, pair.right) for pair in pairs])
-    assert set(roots[:300]) == {0}
-    assert len(pairs) < 3000
-    assert roots[300:] == list(range(300, len(texts)))
+    assert set(roots[:100]) == {0}
+    assert len(pairs) < 1000
+    assert roots[100:] == list(range(100, len(texts)))
 
 
 def test_the_result_is_the_same_every_time() -> None:
@@ -115,9 +113,9 @@ def test_normalised_joins_white_space_and_case() -> None:
 
 @pytest.mark.req("R142")
 def test_real_questions_have_the_near_copies_that_were_measured(shared_data: Path) -> None:
-    """banking77: 1,121 pairs at 0.7 by a plain all-pairs computation on both files; ours link crowds to leaders only."""
+    """banking77 has 1,121 pairs at 0.7 by a plain computation of all pairs; crowds are linked to leaders only."""
     texts = [input_key(sample) for sample in read_samples(shared_data / "banking77").samples]
     pairs = near_duplicates(texts)
     assert len(texts) == 13_083
     assert 900 <= len(pairs) <= 1_121
-    assert sum(pair.similarity == 1 for pair in pairs) in range(20, 60)
+    assert sum(pair.similarity == 1 for pair in pairs) in range(10, 30)

@@ -45,6 +45,7 @@ def test_the_metric_that_decides_follows_from_the_targets(samples: list[Sample],
 def test_the_job_may_choose(tmp_path: Path) -> None:
     assert choose_primary_metric(job(primary_metric="token_f1"), MOODS) == "token_f1"
     assert choose_primary_metric(job(method="classify"), SENTENCES) == "accuracy"
+    assert choose_primary_metric(job(), SENTENCES, "classify") == "accuracy"
     assert choose_primary_metric(job(method="pretrain"), SENTENCES) == "bits_per_byte"
 
 

@@ -66,10 +66,10 @@ def test_system_messages_are_replaced_or_added_to() -> None:
 def test_a_random_draw_shows_every_answer_before_it_repeats_one() -> None:
     train = [sample(f"q{n}", "common" if n % 10 else f"rare{n // 10}") for n in range(40)]
     examples = Examples(train, 0)
-    shown = examples.random_prompt(5, 0, 1).shots(sample("x"))
+    shown = examples.random_prompt(5, 0, 1).shots(sample("x"))[:5]
     assert sorted(shot.target for shot in shown) == ["common", "rare0", "rare1", "rare2", "rare3"]
-    assert shown == examples.random_prompt(5, 0, 1).shots(sample("y"))
-    assert shown != examples.random_prompt(5, 0, 2).shots(sample("x"))
+    assert shown == examples.random_prompt(5, 0, 1).shots(sample("y"))[:5]
+    assert shown != examples.random_prompt(5, 0, 2).shots(sample("x"))[:5]
 
 
 def test_conversations_that_do_not_alternate_are_no_examples() -> None:
@@ -96,3 +96,10 @@ def test_the_least_wanted_examples_go_where_the_context_is_short(fake_run: Run) 
     assert ask(prompt, [question], chat, 8) == [whole]
     (cut,) = ask(prompt, [question], chat, 9)
     assert cut.num_shots == 7 and "question 7" in fake_run.tokenizer.decode(cut.ids)
+
+
+def test_a_shorter_example_stands_in_for_one_that_does_not_fit(fake_run: Run) -> None:
+    fake_run.base.max_len = 60
+    train = [sample("where is my parcel " * 20, "long"), sample("where is it", "short"), sample("hello", "hi")]
+    (asked,) = ask(Examples(train, 0).nearest_prompt(1), [sample("where is my parcel")], ChatEngine(fake_run.base), 8)
+    assert asked.num_shots == 1 and "short" in fake_run.tokenizer.decode(asked.ids)

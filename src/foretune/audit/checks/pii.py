@@ -47,7 +47,7 @@ def _is_mail(match: re.Match[str]) -> bool:
 
 def _passes_luhn(match: re.Match[str]) -> bool:
     digits = [int(char) for char in match.group() if char.isdigit()]
-    if len(set(digits)) <= 2:
+    if len(set(digits)) == 1:
         return False
     doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
