@@ -213,4 +213,4 @@ def test_a_border_that_cannot_be_encoded_apart_is_refused(shared_data: Path) -> 
     )
     tokenizer = Tokenizer.from_folder(folder_of(shared_data, "stories260K")).with_template(template)
     with pytest.raises(DataError, match="the tokens of the prompt are no prefix"):
-        tokenise(conversation("system"), tokenizer)
+        tokenise(Sample("x", (Message("user", "Hi"), Message("assistant", "the cat"))), tokenizer)

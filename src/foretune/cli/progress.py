@@ -27,6 +27,7 @@ __all__ = ["ConsoleWatcher", "TrainingState"]
 
 LINE_SECONDS = 5.0  # between lines off a terminal
 WINDOW_STEPS = 50
+USUAL_EVALS = 8  # validations of a run, as long as fewer than two are known
 MIN_STEPS = 5  # measured steps before the ETA is the run's own, not the plan's
 MAX_COLUMNS = 80
 Z = 1.645  # 90 % of a normal distribution
@@ -52,6 +53,7 @@ class TrainingState:
     step_seconds: float = 0.0
     other_seconds: float = 0.0  # validation and checkpoints
     message: str = ""
+    _eval_steps: list[int] = field(default_factory=list)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -66,7 +68,9 @@ class TrainingState:
             self._recent.append((int(event["tokens"]), seconds))
         elif kind in ("eval", "checkpoint"):
             self.other_seconds += float(event.get("seconds", 0.0))
-            self.eval_loss = _number(event.get("eval_loss", self.eval_loss))
+            if kind == "eval":
+                self.eval_loss = _number(event.get("eval_loss"))
+                self._eval_steps.append(int(event.get("step", self.step)))
         elif kind in ("note", "failed"):
             self.message = str(event.get("message", ""))
 
@@ -85,8 +89,8 @@ class TrainingState:
     def eta_seconds(self) -> tuple[float, float] | None:
         """Seconds left, 90 % interval: the plan's until enough steps are measured, then from these; None if unknown.
 
-        The mean of k measured steps predicts the sum of r further ones with variance r s^2 + r^2 s^2 / k; validation
-        and checkpoints keep their share.
+        The mean of k measured steps predicts the sum of r further ones with variance r s^2 + r^2 s^2 / k; validations
+        and checkpoints come on top.
         """
         left = self.planned_steps - self.step
         if left <= 0:
@@ -99,10 +103,17 @@ class TrainingState:
                 else None
             )
         times = [seconds for _, seconds in self._recent]
-        share = 1 + self.other_seconds / self.step_seconds
-        mean = fmean(times) * left * share
-        spread = _t90(len(times) - 1) * stdev(times) * math.sqrt(left + left * left / len(times)) * share
+        mean = fmean(times) * left + self._other_left(left)
+        spread = _t90(len(times) - 1) * stdev(times) * math.sqrt(left + left * left / len(times))
         return max(0.0, mean - spread), mean + spread
+
+    def _other_left(self, left: int) -> float:
+        """Seconds of validations and checkpoints still to come: as often and as long as those so far."""
+        steps = self._eval_steps
+        if not steps:
+            return 0.0
+        apart = (steps[-1] - steps[0]) / (len(steps) - 1) if steps[-1] > steps[0] else self.planned_steps / USUAL_EVALS
+        return self.other_seconds / len(steps) * (left // max(1.0, apart))
 
     def line(self) -> str:
         """The state as one line of text, at most 80 columns."""

@@ -46,11 +46,16 @@ def test_the_eta_is_the_plans_until_the_runs_own_speed_is_measured() -> None:
     assert (low, high) == pytest.approx((20.0, 20.0))
 
 
-def test_the_eta_counts_validation_and_checkpoints() -> None:
-    events = [step(n) for n in range(1, 11)]
-    extra = [{"kind": "eval", "eval_loss": 0.4, "seconds": 3.0}, {"kind": "checkpoint", "seconds": 2.0}]
-    state = fed({"kind": "train_start", "planned_steps": 20}, *events, *extra)
-    assert state.eta_seconds == pytest.approx((15.0, 15.0))
+def test_the_eta_counts_validations_and_checkpoints_to_come() -> None:
+    def evaluated(step: int) -> list[dict[str, Any]]:
+        event = {"kind": "eval", "eval_loss": 0.4, "seconds": 3.0, "step": step}
+        return [event, {"kind": "checkpoint", "seconds": 2.0, "step": step}]
+
+    steps = [step(n) for n in range(1, 11)]
+    state = fed({"kind": "train_start", "planned_steps": 40}, *evaluated(0), *steps)
+    assert state.eta_seconds == pytest.approx((60.0, 60.0))  # 30 steps and, until more is known, one in 5 steps
+    state = fed({"kind": "train_start", "planned_steps": 40}, *evaluated(0), *steps, *evaluated(10))
+    assert state.eta_seconds == pytest.approx((45.0, 45.0))  # 30 steps and three more at steps 20, 30, 40
     assert state.eval_loss == 0.4
 
 
