@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune import journey
-from foretune.backends.local import start_detached, stop_process, stop_training
+from foretune.backends.local import TRAIN_LOG, start_detached, stop_process, stop_training
 from foretune.config.job import JobConfig
 from foretune.config.read import ResolvedJob, field_names, read_job, resolve_job
-from foretune.errors import ConfigError, NotFound
+from foretune.errors import ConfigError, ForetuneError, NotFound
 from foretune.journey import STAGES, Outcome, Stage
 from foretune.records.audit import AuditRecord
 from foretune.records.base import write_atomically
+from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.plan import PlanRecord
@@ -141,9 +142,10 @@ def run(
     stages = _stages(given.job, STAGES)
     if dry_run or detach:
         stages = tuple(stage for stage in stages if stage in BEFORE_TRAINING)
-    outcome = journey.run_stages(
-        run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, at_end=at_end
-    )
+    with _fresh(run_dir):
+        outcome = journey.run_stages(
+            run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, at_end=at_end
+        )
     if detach and not dry_run:
         _start_journey(run_dir, reuse_test)
         return Outcome(run_dir, "running")
@@ -168,11 +170,23 @@ def train(
     given = _smoked(resolved(job)) if smoke else resolved(job)
     run_dir = _create(source or job, given, Path(runs_dir), "")
     before = tuple(stage for stage in _stages(given.job, BEFORE_TRAINING) if stage != "train")
-    if foreground:
-        journey.run_stages(run_dir, stages=before, watcher=watcher, approve=approve, probe=False)
-        return _train_here(given.job, run_dir)
-    stages: tuple[Stage, ...] = (*before, "train")
-    return journey.run_stages(run_dir, stages=stages, watcher=watcher, approve=approve, probe=False, detach=detach)
+    with _fresh(run_dir):
+        if foreground:
+            journey.run_stages(run_dir, stages=before, watcher=watcher, approve=approve, probe=False)
+            return _train_here(given.job, run_dir)
+        stages: tuple[Stage, ...] = (*before, "train")
+        return journey.run_stages(run_dir, stages=stages, watcher=watcher, approve=approve, probe=False, detach=detach)
+
+
+@contextmanager
+def _fresh(run_dir: Path) -> Iterator[None]:
+    """Take a new run folder away again where not even the data could be read: there is nothing to go on with."""
+    try:
+        yield
+    except ForetuneError:
+        if not DatasetRecord.exists(run_dir) and not (run_dir / TRAIN_LOG).exists():
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
 
 
 def _train_here(job: JobConfig, run_dir: Path) -> Outcome:

@@ -68,6 +68,7 @@ def long_job(tiny_job: Path) -> Iterator[Path]:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.req("R365")
 def test_one_command_leads_from_data_to_a_verdict_and_a_report(tiny_job: Path) -> None:
     folder = tiny_job.parent
     done = foretune(folder, "run", "job.toml", "--json")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,9 @@ def test_training_alone_is_resumed_as_training_alone(
     run_dir = api.train(job, runs_dir=tmp_path, detach=True).run_dir
     assert not is_journey(run_dir)
     assert api.run_info(run_dir).stage == "train"
-    while run_state(run_dir) != "training":
-        pass
+    deadline = time.monotonic() + 60
+    while run_state(run_dir) != "training" and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert api.stop(run_dir, runs_dir=tmp_path)
     assert run_state(run_dir) == "stopped"
     assert api.resume(run_dir, runs_dir=tmp_path).state == "done"
@@ -163,6 +165,15 @@ def test_a_broken_file_lists_every_fault(tmp_path: Path, tiny_llama: Path) -> No
     with pytest.raises(DataError) as caught:
         api.audit(path, settings={"base": str(tiny_llama)})
     assert sorted(fault.line for fault in caught.value.faults) == [1, 2]
+
+
+def test_a_run_whose_data_cannot_be_read_leaves_nothing_behind(tiny_job: Path) -> None:
+    runs_dir = tiny_job.parent / "runs"
+    (tiny_job.parent / "data" / "colours.jsonl").write_text("nonsense\n")
+    for verb in (api.run, api.train):
+        with pytest.raises(DataError):
+            verb(tiny_job, runs_dir=runs_dir)  # type: ignore[operator]
+    assert api.runs(runs_dir) == [] and list(runs_dir.glob("tiny-*")) == []
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def print_error(error: ForetuneError, *, as_json: bool, stdout: TextIO) -> int:
         stdout.flush()
     err = console(sys.stderr)
     err.print(f"[bold red]error:[/] {_escaped(error.what)}", soft_wrap=True)
-    for fault in faults:
+    for fault in (fault for fault in faults if str(fault) not in error.what):
         err.print(f"  {_escaped(str(fault))}", soft_wrap=True)
     if error.fix:
         err.print(f"[bold]fix:[/] {_escaped(error.fix)}", soft_wrap=True)

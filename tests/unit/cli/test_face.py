@@ -56,6 +56,8 @@ def test_every_fault_of_a_file_is_listed(cli: Cli, doctor_does: Cli) -> None:
     doctor_does(raiser(DataError("2 faults", fix="mend them", faults=faults)))
     result = cli("doctor")
     assert "  d.jsonl:3: empty answer, got '', expected text; fill it\n  d.jsonl:9: " in result.err
+    doctor_does(raiser(DataError(f"2 faults:\n  {faults[0]}\n  {faults[1]}", faults=faults)))
+    assert cli("doctor").err.count("d.jsonl:3: empty answer") == 1
     document = cli("doctor", "--json").document
     assert document["error"]["type"] == "DataError"
     assert [fault["line"] for fault in document["error"]["faults"]] == [3, 9]
