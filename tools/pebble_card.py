@@ -81,7 +81,7 @@ def share(pair: list[int] | None) -> str:
     if pair is None:
         return "-"
     found = wilson(*pair)
-    return f"{found.value:.0%} ({found.ci_low:.0%} to {found.ci_high:.0%})".replace("%", " %")
+    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})".replace("%", " %")
 
 
 def card(measured: dict[str, object], training: dict[str, object]) -> str:
