@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from foretune import api
+from foretune import api, journey
 from foretune.config.read import resolve_job
 from foretune.records.plan import PlanRecord
 from foretune.records.training import TrainingRecord
@@ -23,8 +23,9 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         job_file = api.init("json-extract", Path(name) / "job")
         for number in range(REPEATS):
-            given = resolve_job(job_file, {"seed": number, "evaluate.advanced.max_test_samples": 1})
-            run_dir = api.train(given, runs_dir=Path(name) / f"runs{number}", probe=True).run_dir
+            given = resolve_job(job_file, {"seed": number})
+            run_dir = api.run(given, runs_dir=Path(name) / f"runs{number}", dry_run=True).run_dir
+            journey.run_stages(run_dir, stages=("train",))
             plan, training = PlanRecord.read(run_dir), TrainingRecord.read(run_dir)
             item = next(i for i in training.reconciliation if i.quantity == "train_seconds")
             memory = next((i for i in training.reconciliation if i.quantity == "peak_memory_gb"), None)

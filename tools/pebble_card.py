@@ -111,7 +111,8 @@ measured; it is of no use as an assistant.
 Exact match of greedy answers on {NUM_SAMPLES} held-out samples a skill (probe seed {SEED}, seeds that the corpus never
 uses; the shortest questions recur there by chance, 5 to 14 % of those of copy, rewrite, arithmetic, classify and
 second_language in 100,000 documents), with 95 % Wilson intervals; few-shot is {NUM_SHOTS} solved turns before the
-question. `induction` and `few_shot` come without instruction, so they have no zero-shot column. Held-out text: {measured["bits_per_byte"]} bits per byte.
+question. `induction` and `few_shot` come without instruction, so they have no zero-shot column. Held-out text:
+{measured["bits_per_byte"]} bits per byte.
 
 | skill | what | zero-shot | few-shot |
 |---|---|---|---|
@@ -122,7 +123,8 @@ question. `induction` and `few_shot` come without instruction, so they have no z
 `foretune train recipes/pretrain-pebble.toml`: {training["num_steps"]:,} steps, {show_count(training["num_tokens"])}
 tokens ({show_count(training["num_loss_tokens"])} of them at full weight) of the corpus in
 `src/foretune/data/world/`, generated with a fixed seed; {show_seconds(training["seconds"])} on {training["device"]},
-{training["precision"]} arithmetic, seed {training["seed"]}, on a machine busy with other work. The tokenizer is `train_tokenizer(seed=0)` of the same
+{training["precision"]} arithmetic, seed {training["seed"]}, on a machine busy with other work. The
+tokenizer is `train_tokenizer(seed=0)` of the same
 package. Weights: {show_bytes(measured["weights_bytes"])} in bf16, SHA-256 `{measured["sha256"]}`.
 
 ## Limits
