@@ -281,7 +281,8 @@ def _verdict(record: EvaluationRecord) -> str:
 
 def _delta(record: EvaluationRecord) -> str:
     delta = record.delta
-    return f"{delta.value:+.3f} (95 % {delta.ci_low:+.3f} to {delta.ci_high:+.3f}, p = {delta.p_value:.2g})"
+    interval = f"{record.confidence_percent:g} % {delta.ci_low:+.3f} to {delta.ci_high:+.3f}"
+    return f"{delta.value:+.3f} ({interval}, p = {delta.p_value:.2g})"
 
 
 def _skills_table(record: EvaluationRecord) -> Table:

@@ -23,9 +23,11 @@ __all__ = [
 Method = Literal["lora", "full", "prompt", "classify", "pretrain"]
 Task = Literal["auto", "chat", "classify", "text"]
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+# Strict: `true` and `"2"` are not numbers.
+Number = Annotated[float, Field(strict=True)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Strict(BaseModel):
@@ -53,16 +55,16 @@ class DataConfig(Strict):
 class AdvancedTrain(Strict):
     """Training settings that most people never touch."""
 
-    alpha: float = Field(0.0, ge=0.0, description="LoRA alpha; 0 = 2 x rank.")
+    alpha: Number = Field(0.0, ge=0.0, description="LoRA alpha; 0 = 2 x rank.")
     dropout: Fraction = Field(0.05, description="LoRA dropout.")
     target_modules: tuple[str, ...] = Field(
         (), description="Modules that get adapters; empty = the family's usual two, `all-linear` = all."
     )
     num_prompt_tokens: Positive = Field(16, description="Soft-prompt length for method prompt.")
     micro_batch_size: Count = Field(0, description="Samples per forward pass; 0 = derived from memory.")
-    weight_decay: float = Field(0.01, ge=0.0, description="AdamW weight decay.")
+    weight_decay: Number = Field(0.01, ge=0.0, description="AdamW weight decay.")
     warmup_fraction: Fraction = Field(0.06, description="Share of steps of linear warm-up, at most 100 steps.")
-    max_grad_norm: float = Field(1.0, ge=0.0, description="Gradient clipping; 0 = off.")
+    max_grad_norm: Number = Field(1.0, ge=0.0, description="Gradient clipping; 0 = off.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up.")
     max_steps: Count = Field(0, description="Optimizer steps; 0 = from epochs.")
     eval_every: Count = Field(0, description="Steps between validations; 0 = derived (about 8 a run).")
@@ -79,8 +81,8 @@ class TrainConfig(Strict):
     """How to fit the model."""
 
     method: Method = Field("lora", description="lora, full, prompt (soft prompt), classify (head) or pretrain.")
-    epochs: float = Field(3.0, gt=0.0, description="Passes over the training samples.")
-    learning_rate: float = Field(0.0, ge=0.0, description="Peak learning rate; 0 = by method.")
+    epochs: Number = Field(3.0, gt=0.0, description="Passes over the training samples.")
+    learning_rate: Number = Field(0.0, ge=0.0, description="Peak learning rate; 0 = by method.")
     global_batch_size: Positive = Field(16, description="Samples per optimizer update.")
     max_seq_len: Count = Field(0, description="Longest sample in tokens; 0 = what data and model allow.")
     rank: Positive = Field(16, description="LoRA rank.")
@@ -102,7 +104,7 @@ class EvaluateConfig(Strict):
 
     primary_metric: str = Field("", description="Metric that decides; empty = by task.")
     max_new_tokens: Count = Field(0, description="Longest answer; 0 = longest training target.")
-    few_shot: tuple[int, ...] = Field((5, 8), description="Numbers of examples tried in the base model's prompt.")
+    few_shot: tuple[Count, ...] = Field((5, 8), description="Numbers of examples tried in the base model's prompt.")
     instructions: tuple[str, ...] = Field((), description="Extra system prompts tried for the base model.")
     json_schema: str = Field("", description="JSON Schema file that answers must satisfy.")
     scorers: tuple[str, ...] = Field((), description="Further metrics, or your own as `package.module:function`.")
@@ -112,9 +114,9 @@ class EvaluateConfig(Strict):
 class PlanConfig(Strict):
     """Budget and price."""
 
-    price_per_hour_usd: float = Field(0.0, ge=0.0, description="What an hour of this machine costs.")
-    max_cost_usd: float = Field(0.0, ge=0.0, description="Stop with a checkpoint beyond this; 0 = no limit.")
-    max_hours: float = Field(0.0, ge=0.0, description="Stop with a checkpoint beyond this; 0 = no limit.")
+    price_per_hour_usd: Number = Field(0.0, ge=0.0, description="What an hour of this machine costs.")
+    max_cost_usd: Number = Field(0.0, ge=0.0, description="Stop with a checkpoint beyond this; 0 = no limit.")
+    max_hours: Number = Field(0.0, ge=0.0, description="Stop with a checkpoint beyond this; 0 = no limit.")
 
 
 class JobConfig(Strict):

@@ -91,7 +91,8 @@ def resolve_job(
     for origin, layer in layers:
         for name, value in layer.items():
             values[name] = value
-            origins[name] = origin
+            if value != {}:
+                origins[name] = origin
     job = _validated(_nest(values), origins, project)
     return ResolvedJob(job, origins, project.parent if project is not None else Path.cwd())
 
@@ -114,7 +115,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             flat.update(_flatten(value, f"{prefix}{key}."))
-        elif not isinstance(value, Mapping):
+        else:
             flat[f"{prefix}{key}"] = value
     return flat
 
@@ -129,7 +130,10 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(child, dict):
                 child = node[parent] = {}
             node = child
-        node[last] = value
+        if value != {}:
+            node[last] = value
+        else:
+            node.setdefault(last, {})  # an empty table sets nothing, but its name is checked
     return tree
 
 

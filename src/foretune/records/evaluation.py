@@ -109,6 +109,11 @@ class EvaluationRecord(Record):
     human_eval_queue: int = 0  # answers waiting for a person's rating
     warnings: tuple[str, ...] = ()
 
+    @property
+    def confidence_percent(self) -> float:
+        """Confidence of the interval of `delta`: 95 at the first look at the test split, 100 - 5 / k at the k-th."""
+        return round(100.0 - 5.0 / max(1, self.look), 2)
+
     def system(self, name: str) -> SystemResult:
         """The result of the system called `name`."""
         return next(system for system in self.systems if system.name == name)

@@ -105,7 +105,7 @@ def _ends(evaluation: EvaluationRecord, measure: Measure) -> _Ends:
         after=measure.value(after),
         moved="rose" if after > before else "fell" if after < before else "went",
         gain=f"gain {change}" if measure.is_lower_better else change,
-        interval=f"(95 % interval {measure.change_interval(delta)})",
+        interval=f"({evaluation.confidence_percent:g} % interval {measure.change_interval(delta)})",
         baseline="base model" if measure.is_lower_better else "best prompt",
         against="for the base model" if measure.is_lower_better else "with the best prompt",
     )

@@ -159,3 +159,18 @@ def test_the_schema_describes_every_field() -> None:
     properties = [p for model in models for p in model.get("properties", {}).values()]
     assert all("description" in p or "$ref" in p for p in properties)
     assert all(model["additionalProperties"] is False for model in models)
+
+
+def test_truth_values_and_texts_are_not_numbers(tmp_path: Path) -> None:
+    text = faults_of(write(tmp_path, '[train]\nepochs = true\nrank = "2"\n'))
+    assert text.startswith("2 faults in ")
+    assert "job.toml:2: `train.epochs`, got true" in text
+    assert "job.toml:3: `train.rank`" in text
+    assert resolve_job(write(tmp_path, "[train]\nepochs = 2\n"), env={}).job.train.epochs == 2.0
+
+
+def test_an_empty_table_with_a_typo_is_not_passed_over(tmp_path: Path) -> None:
+    assert "job.toml:1: unknown key `trian`, did you mean `train`?" in faults_of(write(tmp_path, "[trian]\n")).replace(
+        "; ", ", "
+    )
+    assert resolve_job(write(tmp_path, "[train]\n"), {"train.rank": 8}, env={}).job.train.rank == 8
