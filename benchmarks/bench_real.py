@@ -1,8 +1,8 @@
 """The journey on data and models that no one here made: tweets, bank questions, data-to-text, dialogues, instructions.
 
 Reads the data sets and the small real models beside the repository (`../shared/data`); says which are absent. Results
-are what they are: a base of 0.26 M or 3 M parameters cannot learn most of these tasks, and the verdict must say so. Each
-base has a runs folder of its own, because a test split is opened once; the two are not compared with each other.
+are what they are: a base of 0.26 M or 3 M parameters cannot learn most of these tasks, and the verdict must say so.
+Each base has a runs folder of its own, because a test split is opened once; the two are not compared with each other.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -33,16 +33,13 @@ COMMON: dict[str, Any] = {
     "evaluate.advanced.probe_samples": 20,
     "evaluate.few_shot": [5],
 }
+TWEETS = {"data.path": "tweeteval_sentiment/val_text.txt", "data.max_rows": 1200, "data.task": "classify"}
+BANK = {"data.path": "banking77/test.csv", "data.task": "classify"}  # 3,080 rows, 40 a class
 TASKS: dict[str, dict[str, Any]] = {
-    "tweet-sentiment-head": {
-        "data.path": "tweeteval_sentiment/val_text.txt", "data.max_rows": 1200, "data.task": "classify", "train.method": "classify",
-    },
-    "tweet-sentiment": {"data.path": "tweeteval_sentiment/val_text.txt", "data.max_rows": 1200, "data.task": "classify"},
-    "banking77-head": {
-        "data.path": "banking77/train.csv", "data.max_rows": 2000, "data.task": "classify", "train.method": "classify",
-        "data.test_path": "banking77/test.csv", "train.epochs": 4.0,
-    },
-    "banking77": {"data.path": "banking77/train.csv", "data.max_rows": 1200, "data.task": "classify"},
+    "tweet-sentiment-head": {**TWEETS, "train.method": "classify"},
+    "tweet-sentiment": TWEETS,
+    "banking77-head": {**BANK, "train.method": "classify", "train.epochs": 4.0},
+    "banking77": BANK,
     "e2e-data-to-text": {
         "data.path": "e2e_cleaning/cleaned-data/devel-fixed.no-ol.csv", "data.max_rows": 1200,
         "data.input_field": "mr", "data.target_field": "ref",
