@@ -43,6 +43,7 @@ VERDICT_STYLE = {"better": "bold green", "worse": "bold red", "not_better": "bol
 SYSTEM_NAMES = {
     "base_zero_shot": "base",
     "base_few_shot": "base, prompted",
+    "constant": "one answer to all",
     "fine_tuned": "fine-tuned",
 }
 QUANTITIES = {

@@ -151,7 +151,8 @@ def _verdict_sentence(evidence: Evidence) -> tuple[str, ...]:
     metric = evaluation.primary_metric
     tuned = evaluation.system(evaluation.candidate).metrics[metric].value
     prompted = evaluation.system(evaluation.baseline).metrics[metric].value
-    whose = "of the base model" if is_lower_better(metric) else "with the best prompt"
+    prompts = "of the most frequent answer" if evaluation.baseline == "constant" else "with the best prompt"
+    whose = "of the base model" if is_lower_better(metric) else prompts
     return (f"On the {evaluation.split} split {metric} is {tuned:.3f}, against {prompted:.3f} {whose}.",)
 
 

@@ -15,7 +15,15 @@ from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.selection import Choice, Search, search_prompts
 from foretune.evaluate.skills import Scores, compare_skills, forgotten, general_scores, is_pebble
-from foretune.evaluate.systems import FINE_TUNED, Progress, System, answers_of, longest_answer_tokens
+from foretune.evaluate.systems import (
+    FINE_TUNED,
+    Progress,
+    System,
+    answers_of,
+    constant_answer,
+    constant_system,
+    longest_answer_tokens,
+)
 from foretune.evaluate.texts import compare_texts
 from foretune.records.base import write_atomically
 from foretune.records.evaluation import ANSWERS_FILE, EvaluationRecord, SkillScore
@@ -104,6 +112,9 @@ def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
     trained = Prompt(FINE_TUNED, f"{how}, as in training")
     ways: list[tuple[str, Which, Prompt]] = [(name, "base", prompt) for name, prompt in asking.prompts.items()]
     systems = [_system(case, asking, test, way) for way in [*ways, (FINE_TUNED, "fine_tuned", trained)]]
+    constant = constant_answer(case.train)
+    if constant is not None:
+        systems.insert(-1, constant_system(constant, len(test.samples)))
     for system in systems:
         case.warnings += system.warnings
     case.warnings += unknown_label_warnings(asking.scoring, test)

@@ -13,7 +13,17 @@ from foretune.engine.chat import ChatEngine
 from foretune.evaluate.metrics import Scoring
 from foretune.evaluate.prompts import Asked, Examples, Prompt, ask, few_shot_prompts, zero_shot_prompts
 from foretune.evaluate.scorers.table import ScoreTable
-from foretune.evaluate.systems import BASE_FEW_SHOT, BASE_ZERO_SHOT, Progress, System, answers_to, shot_range
+from foretune.evaluate.systems import (
+    BASE_FEW_SHOT,
+    BASE_ZERO_SHOT,
+    CONSTANT,
+    Progress,
+    System,
+    answers_to,
+    constant_answer,
+    constant_system,
+    shot_range,
+)
 
 __all__ = ["Choice", "Search", "search_prompts"]
 
@@ -79,7 +89,8 @@ def search_prompts(
 ) -> Choice:
     """Try every candidate on the validation samples and choose.
 
-    The baseline is the better of the best prompt without and the best with examples; on a tie the one with examples.
+    The baseline is the best of: the best prompt without examples, the best with, the one answer that is most frequent
+    in training. On a tie a prompt goes before the answer, and the one with examples first.
     """
     if not search.validation:
         return _untried(search)
@@ -108,11 +119,15 @@ def search_prompts(
     shown = tried(search.few_shot_prompts(zero_shot.prompt), plain)
     few_shot = max(shown, key=lambda trial: trial.scores, default=None)
     is_few = few_shot is not None and few_shot.scores[0] >= zero_shot.scores[0]
+    prompted = few_shot if few_shot is not None and is_few else zero_shot
+    constant = _constant_trial(search)
+    is_constant = constant is not None and constant.scores[0] > prompted.scores[0]
+    rows = [_marked(trial, zero_shot, few_shot) for trial in (*plain, *shown)]
     return Choice(
         zero_shot.prompt.name,
         few_shot.prompt.name if few_shot else "",
-        BASE_FEW_SHOT if is_few else BASE_ZERO_SHOT,
-        [_marked(trial, zero_shot, few_shot) for trial in (*plain, *shown)],
+        CONSTANT if is_constant else BASE_FEW_SHOT if is_few else BASE_ZERO_SHOT,
+        [*rows, {**constant.row, "chosen_as": CONSTANT}] if constant else rows,
         [] if few_shot else ["no example of the training split fits into a prompt: the base is asked without examples"],
     )
 
@@ -124,6 +139,15 @@ def _untried(search: Search) -> Choice:
     warning = "there are no validation samples: the base model's prompt is not the best of several but the first"
     name = few[0].name if few else ""
     return Choice(plain.name, name, BASE_FEW_SHOT if few else BASE_ZERO_SHOT, [], [warning])
+
+
+def _constant_trial(search: Search) -> _Trial | None:
+    """The constant answer on the validation samples; None where no answer is frequent."""
+    answer = constant_answer(search.train)
+    if answer is None:
+        return None
+    system = constant_system(answer, len(search.validation))
+    return _trial(Prompt(CONSTANT, system.prompt), [], system, search)
 
 
 def _trial(prompt: Prompt, asked: list[Asked], system: System, search: Search) -> _Trial:

@@ -15,11 +15,14 @@ from foretune.evaluate.prompts import Asked, Prompt, ask
 __all__ = [
     "BASE_FEW_SHOT",
     "BASE_ZERO_SHOT",
+    "CONSTANT",
     "FINE_TUNED",
     "Progress",
     "System",
     "answers_of",
     "answers_to",
+    "constant_answer",
+    "constant_system",
     "longest_answer_tokens",
     "shot_range",
 ]
@@ -27,6 +30,8 @@ __all__ = [
 BASE_ZERO_SHOT = "base_zero_shot"
 BASE_FEW_SHOT = "base_few_shot"
 FINE_TUNED = "fine_tuned"
+CONSTANT = "constant"
+CONSTANT_SHARE = 0.05  # of the training targets: a rarer answer is no floor worth showing
 MOST_NEW_TOKENS = 256
 SPARE_TOKENS = 8  # beyond the longest training target
 
@@ -60,6 +65,20 @@ def longest_answer_tokens(chat: ChatEngine, wanted: int, train_samples: Sequence
         longest = max((len(ids) for ids in chat.engine.tokenizer.encode_batch(targets)), default=0)
         wanted = min(longest + SPARE_TOKENS, MOST_NEW_TOKENS)
     return chat.new_tokens(wanted)
+
+
+def constant_answer(train_samples: Sequence[Sample]) -> str | None:
+    """The most frequent training target, None where it is less than 5 % of them: what a system without a model says."""
+    counts = Counter(sample.target for sample in train_samples)
+    target, count = counts.most_common(1)[0] if counts else ("", 0)
+    return target if target and count >= max(2, CONSTANT_SHARE * len(train_samples)) else None
+
+
+def constant_system(answer: str, num_samples: int) -> System:
+    """The system that gives one answer to every sample; it costs nothing, so a model must beat it."""
+    shown = answer if len(answer) <= 40 else answer[:37] + "..."
+    description = f"no model: always {shown!r}, the most frequent training answer"
+    return System(CONSTANT, description, 0, [answer] * num_samples, 0.0, 0, [])
 
 
 def answers_of(

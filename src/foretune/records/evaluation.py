@@ -51,7 +51,7 @@ class Delta(_Part):
 class SystemResult(_Part):
     """One system on the test samples. `prompt` is how it was asked."""
 
-    name: str  # base_zero_shot, base_few_shot, fine_tuned
+    name: str  # base_zero_shot, base_few_shot, constant (no model: one answer to everything), fine_tuned
     prompt: str
     num_shots: int = 0
     metrics: dict[str, MetricValue]
@@ -84,7 +84,10 @@ class Answer(_Part):
 
 
 class EvaluationRecord(Record):
-    """The verdict compares the fine-tuned model with the better prompted base on the primary metric alone."""
+    """The verdict compares the fine-tuned model with the best of the others on validation, on the primary metric alone.
+
+    Those are the base without examples, the base with its best prompt, and the most frequent answer given to all.
+    """
 
     file_name: ClassVar[str] = "evaluation.json"
     run_id: str

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from foretune.diagnose import is_lower_better
 from foretune.records.evaluation import Answer, EvaluationRecord
 from foretune.ui.charts import share_bar
-from foretune.ui.words import metric_name, plural, show_number
+from foretune.ui.words import SYSTEMS, metric_name, plural, show_number
 
 __all__ = ["AnswerBoard", "Case", "Side", "answer_board"]
 
@@ -137,7 +137,7 @@ def _case(pair: _Pair, evaluation: EvaluationRecord) -> Case:
         context=f"after {plural(earlier, 'earlier message')}" if earlier else "",
         question=clipped(messages[last].get("content", ""), MOST_QUESTION) if messages else "",
         expected=clipped(pair.tuned.expected, MOST_ANSWER),
-        baseline=_side("Base model, best prompt", pair.baseline, pair.before),
+        baseline=_side(SYSTEMS.get(pair.baseline.system, "Base model"), pair.baseline, pair.before),
         tuned=_side("Fine-tuned", pair.tuned, pair.after),
     )
 

@@ -16,11 +16,11 @@ from foretune.ui.words import SYSTEMS, Measure, metric_name, plural, show_number
 
 __all__ = ["confusion_view", "prompt_rows", "skills_view", "systems_view", "why_no_skills"]
 
-COLOURS = {"base_zero_shot": "zero", "base_few_shot": "prompted", "fine_tuned": "tuned"}
+COLOURS = {"base_zero_shot": "zero", "base_few_shot": "prompted", "constant": "zero", "fine_tuned": "tuned"}
 FRACTION = Scale(0.0, 1.0, 0.2)
 MOST_CLASSES = 12  # a larger confusion matrix becomes a list of the most frequent confusions
 NUM_CONFUSIONS = 12
-COUNTS = {1: "One", 2: "Two", 3: "Three"}
+COUNTS = {1: "One", 2: "Two", 3: "Three", 4: "Four"}
 MOST_PROMPT = 240  # characters shown
 
 

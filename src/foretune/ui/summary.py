@@ -82,6 +82,9 @@ def _judged(evaluation: EvaluationRecord) -> Headline:
 Parts = tuple[tuple[str, bool], ...]
 
 
+PROMPTED = "best prompt"
+
+
 @dataclass(frozen=True)
 class _Ends:
     """Baseline, candidate and change as text. For a metric of which less is better the change is what was gained."""
@@ -91,7 +94,7 @@ class _Ends:
     moved: str
     gain: str
     interval: str
-    baseline: str  # "best prompt", or "base model" where prompts play no part
+    baseline: str  # "best prompt", "base model" where prompts play no part, or "most frequent answer"
     against: str
 
 
@@ -100,14 +103,16 @@ def _ends(evaluation: EvaluationRecord, measure: Measure) -> _Ends:
     names = (evaluation.baseline, evaluation.candidate)
     before, after = (evaluation.system(name).metrics[metric].value for name in names)
     change = measure.change(delta.value)
+    words = "most frequent answer" if evaluation.baseline == "constant" else PROMPTED
+    words = "base model" if measure.is_lower_better else words
     return _Ends(
         before=measure.value(before),
         after=measure.value(after),
         moved="rose" if after > before else "fell" if after < before else "went",
         gain=f"gain {change}" if measure.is_lower_better else change,
         interval=f"({evaluation.confidence_percent:g} % interval {measure.change_interval(delta)})",
-        baseline="base model" if measure.is_lower_better else "best prompt",
-        against="for the base model" if measure.is_lower_better else "with the best prompt",
+        baseline=words,
+        against=f"with the {words}" if words == PROMPTED else f"for the {words}",
     )
 
 

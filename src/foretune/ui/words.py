@@ -42,6 +42,7 @@ METRICS = {
 SYSTEMS = {
     "base_zero_shot": "Base model, no examples",
     "base_few_shot": "Base model, best prompt",
+    "constant": "No model, always one answer",
     "fine_tuned": "Fine-tuned",
 }
 TRAINING_METHODS = {

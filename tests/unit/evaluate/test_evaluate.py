@@ -13,6 +13,7 @@ from foretune.data.ledger import TestLedger
 from foretune.data.samples import Message, Sample
 from foretune.errors import ConfigError, GateRefused, NotFound
 from foretune.evaluate.journal import JOURNAL_FILE
+from foretune.evaluate.systems import constant_answer
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.run import ResolvedRecord
 
@@ -25,8 +26,8 @@ Run = Any  # the fake run of conftest.py
 def test_verdict_is_tuned_against_the_better_prompted_base(fake_run: Run) -> None:
     fake_run.write_questions()
     record = fake_run.evaluate()
-    assert [system.name for system in record.systems] == ["base_zero_shot", "base_few_shot", "fine_tuned"]
-    assert [system.metrics["accuracy"].value for system in record.systems] == [0.0, 0.5, 1.0]
+    assert [system.name for system in record.systems] == ["base_zero_shot", "base_few_shot", "constant", "fine_tuned"]
+    assert [system.metrics["accuracy"].value for system in record.systems] == [0.0, 0.5, pytest.approx(1 / 3), 1.0]
     assert (record.primary_metric, record.baseline, record.candidate) == ("accuracy", "base_few_shot", "fine_tuned")
     assert record.delta.value == 0.5 and record.delta.ci_low > 0.3
     assert record.delta.p_value < 1e-6 and "McNemar" in record.delta.method
@@ -45,6 +46,26 @@ def test_equal_systems_are_not_proven_better(fake_run: Run) -> None:
     assert "Not proven" in record.reason
 
 
+@pytest.mark.req("R285")
+def test_a_classifier_that_always_says_the_same_is_not_better(fake_run: Run) -> None:
+    fake_run.write_questions()
+    fake_run.base.answer = lambda prompt: "no idea"
+    fake_run.tuned.answer = lambda prompt: "blue"
+    record = fake_run.evaluate()
+    constant = record.system("constant")
+    assert record.baseline == "constant" and "no model" in constant.prompt and constant.generated_tokens == 0
+    assert record.system("fine_tuned").metrics["accuracy"].value == pytest.approx(1 / 3)
+    assert record.verdict in ("not_better", "inconclusive") and record.delta.value == pytest.approx(0.0, abs=0.01)
+
+
+def test_targets_that_hardly_repeat_have_no_constant_answer(fake_run: Run) -> None:
+    samples = [
+        replace(question(n), messages=(Message("user", str(n)), Message("assistant", f"x{n}"))) for n in range(60)
+    ]
+    assert constant_answer(samples) is None
+    assert constant_answer([*samples, samples[0], samples[0], samples[0]]) == "x0"
+
+
 def test_worse_is_called_worse(fake_run: Run) -> None:
     fake_run.write_questions()
     fake_run.tuned.answer = lambda prompt: "gold?"
@@ -58,7 +79,7 @@ def test_every_answer_and_the_human_queue_are_on_disk(fake_run: Run) -> None:
     fake_run.write_questions(num_test=9)
     record = fake_run.evaluate()
     rows = fake_run.lines("answers.jsonl")
-    assert len(rows) == 27
+    assert len(rows) == 36
     row = next(row for row in rows if row["system"] == "fine_tuned" and row["sample_id"] == "q1004")
     assert row["messages"] == [
         {"role": "system", "content": "name the colour"},
@@ -139,7 +160,7 @@ def test_a_changed_job_does_not_go_on_with_the_look_of_another(fake_run: Run) ->
 
 def test_ties_on_validation_go_to_the_prompt_with_examples(fake_run: Run) -> None:
     fake_run.write_questions()
-    fake_run.base.answer = lambda prompt: "no idea"
+    fake_run.base.answer = lambda prompt: "blue"
     assert fake_run.evaluate().baseline == "base_few_shot"
 
 
@@ -174,7 +195,11 @@ def test_prompts_are_chosen_on_validation_alone(fake_run: Run) -> None:
     by_name = {choice["name"]: choice for choice in record.prompt_choices}
     assert by_name["nearest_5"]["score"] == pytest.approx(4 / 12) and by_name["nearest_5"]["n"] == 12
     assert by_name["nearest_8"]["score"] == 0.0
-    assert [choice["name"] for choice in record.prompt_choices if choice["chosen_as"]] == ["zero_shot", "nearest_5"]
+    assert [choice["name"] for choice in record.prompt_choices if choice["chosen_as"]] == [
+        "zero_shot",
+        "nearest_5",
+        "constant",
+    ]
     order = [number_of(prompt) for prompt in fake_run.base.prompts]
     first_test = order.index(1000)
     assert set(order[:first_test]) == set(range(100, 112)) and min(order[first_test:]) >= 1000
@@ -195,6 +220,7 @@ def test_instructions_and_class_names_are_tried_without_and_with_examples(fake_r
         "random_5_1",
         "random_5_2",
         "nearest_5_instruction_1",
+        "constant",
     ]
     assert record.systems[0].prompt.endswith("say the colour")
     assert record.systems[1].metrics["accuracy"].value == 1.0 and record.baseline == "base_few_shot"
@@ -218,8 +244,8 @@ def test_no_room_for_any_example(fake_run: Run) -> None:
     fake_run.base.max_len = 40
     fake_run.write_questions()
     record = fake_run.evaluate()
-    assert [system.name for system in record.systems] == ["base_zero_shot", "fine_tuned"]
-    assert record.baseline == "base_zero_shot"
+    assert [system.name for system in record.systems] == ["base_zero_shot", "constant", "fine_tuned"]
+    assert record.baseline == "constant"
     assert any("no example" in warning for warning in record.warnings)
 
 
@@ -308,7 +334,8 @@ def test_a_class_head_answers_and_the_base_writes_the_label(fake_run: Run) -> No
     fake_run.write_questions()
     record = fake_run.evaluate()
     assert (record.verdict, record.primary_metric) == ("better", "accuracy")
-    assert record.systems[2].generated_tokens == 0 and "class head" in record.systems[2].prompt
+    tuned = record.system("fine_tuned")
+    assert tuned.generated_tokens == 0 and "class head" in tuned.prompt
     assert {"macro_f1", "macro_precision", "macro_recall"} <= set(record.systems[0].metrics)
     assert record.general_skills == () and any("base model is unchanged" in text for text in record.warnings)
 
