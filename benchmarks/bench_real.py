@@ -28,7 +28,7 @@ COMMON: dict[str, Any] = {
     "train.epochs": 2.0,
     "train.advanced.target_modules": ["all-linear"],
     "train.learning_rate": 1e-3,
-    "evaluate.advanced.max_test_samples": 100,
+    "evaluate.advanced.max_test_samples": 200,
     "evaluate.advanced.max_validation_samples": 24,
     "evaluate.advanced.probe_samples": 20,
     "evaluate.few_shot": [5],
