@@ -134,6 +134,6 @@ class GateRefused(ForetuneError, PermissionError):
 
 
 class DoesNotFit(ForetuneError, MemoryError):
-    """Not enough memory or disk, found before or while working."""
+    """Not enough memory or disk, or a folder that cannot be written, found before or while working."""
 
     exit_code = 7

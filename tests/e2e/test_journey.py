@@ -186,6 +186,13 @@ def test_bad_data_is_told_with_every_line_and_exit_3(tiny_job: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_runs_folder_that_cannot_be_written_is_told_in_one_line(tiny_job: Path) -> None:
+    (tiny_job.parent / "taken").write_text("a file, not a folder")
+    done = foretune(tiny_job.parent, "run", "job.toml", "--runs-dir", "taken", code=7)
+    assert "cannot be written" in done.stderr and "--runs-dir FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr and (tiny_job.parent / "taken").read_text() == "a file, not a folder"
+
+
 def test_a_job_that_cannot_be_paid_is_refused(tiny_job: Path) -> None:
     priced = ("--set", "plan.price_per_hour_usd=1000")
     asked = foretune(tiny_job.parent, "run", "job.toml", *priced, code=2)

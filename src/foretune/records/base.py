@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from foretune.errors import DataError, DoesNotFit, ForetuneError, NotFound
+from foretune.errors import DataError, DoesNotFit, NotFound
 
 __all__ = ["Record", "write_atomically"]
 
@@ -58,7 +58,7 @@ class Record(BaseModel):
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file by temporary file, fsync and rename. Raises DoesNotFit on a full disk, ForetuneError otherwise."""
+    """Write a file by temporary file, fsync and rename. Raises DoesNotFit on a full disk or a read-only folder."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = ""
     try:
@@ -75,9 +75,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise write_error(path, error) from error
 
 
-def write_error(path: Path, error: OSError) -> ForetuneError:
+def write_error(path: Path, error: OSError) -> DoesNotFit:
     """The user's error for a failed write: full disk, read-only folder, or what the system said."""
     if error.errno in DISK_FULL:
         return DoesNotFit(f"{path}: the disk is full", fix=f"free space on the disk of {path.parent}, then resume")
     fix = f"choose a folder you can write to: --runs-dir FOLDER (or chmod u+w {path.parent})"
-    return ForetuneError(f"{path}: cannot be written ({error.strerror or error})", fix=fix)
+    return DoesNotFit(f"{path}: cannot be written ({error.strerror or error})", fix=fix)

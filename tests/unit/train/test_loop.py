@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import itertools
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 from foretune.errors import CheckpointError, DoesNotFit, TrainingDiverged
 from foretune.models.adapter import attach_lora, attach_soft_prompt
 from foretune.models.load import LoadedModel, load_model
+from foretune.records.base import write_error
 from foretune.records.events import EventLog, read_events
 from foretune.train import checkpoint as checkpoint_module
 from foretune.train.checkpoint import load_checkpoint
@@ -260,20 +263,21 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert again.state.train_curve[-1].loss == whole.state.train_curve[-1].loss
 
 
-def test_a_full_disk_in_mid_checkpoint_loses_nothing_already_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "cannot be written")])
+def test_a_full_disk_or_a_read_only_folder_in_mid_checkpoint_loses_nothing_already_saved(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, folder = tiny_model(tmp_path / "base"), tmp_path / "run"
     run(adapted(base), tmp_path / "whole")
     real = checkpoint_module.write_atomically
 
-    def full_disk(path: Path, content: str | bytes) -> None:
+    def refused(path: Path, content: str | bytes) -> None:
         if "step-000004" in str(path):
-            raise DoesNotFit(f"{path}: the disk is full", fix="free space")
+            raise write_error(path, OSError(number, os.strerror(number)))
         real(path, content)
 
-    monkeypatch.setattr(checkpoint_module, "write_atomically", full_disk)
-    with pytest.raises(DoesNotFit, match="disk is full"):
+    monkeypatch.setattr(checkpoint_module, "write_atomically", refused)
+    with pytest.raises(DoesNotFit, match=said):
         run(adapted(base), folder)
     monkeypatch.undo()
     result = run(adapted(base), folder, resume=True)
