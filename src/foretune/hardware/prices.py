@@ -1,90 +1,96 @@
-"""Prices with source and date: an hour of a device, a thousand training tokens of a provider; yours override them."""
+"""Prices with source and date: an hour of a device, a month of storage, a thousand training tokens; yours override."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
 import datetime
+import json
+import math
 import os
-import tomllib
-from dataclasses import dataclass, replace
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from foretune.errors import ConfigError, Fault
+from foretune.hardware.offers import (
+    STALE_DAYS,
+    Billing,
+    HostedPrice,
+    HourlyPrice,
+    StoragePrice,
+    TrainingPrice,
+    date_badge,
+)
+from foretune.hardware.price_file import PriceBook, read_price_book
+from foretune.units import show_usd
 
 __all__ = [
+    "BILLING",
     "HOURLY_PRICES",
     "STALE_DAYS",
+    "STORAGE_PRICES",
     "TRAINING_PRICES",
+    "Billing",
+    "HostedPrice",
     "HourlyPrice",
+    "PriceBand",
+    "PriceBook",
+    "StoragePrice",
     "TrainingPrice",
+    "band_warning",
+    "date_badge",
     "hourly_prices",
+    "instance_hours",
+    "price_band",
     "price_per_hour",
+    "price_warnings",
+    "read_price_book",
     "read_price_file",
+    "spot_price_per_hour",
+    "storage_price",
     "training_price",
     "user_prices_path",
 ]
 
-STALE_DAYS = 90
-CATALOGUE = "skypilot-org/skypilot-catalog, read in 2026; the day was not kept, so the first of the year stands"
-CATALOGUE_DATE = datetime.date(2026, 1, 1)
+# The brief's rule of thumb for renting a suitable card of 16 to 80 GB; a price outside is flagged, not refused.
+USUAL_BAND_USD = (1.0, 3.0)
+USUAL_BAND_GB = (16.0, 80.0)
+HOURLY_BILLING_SECONDS = 3600  # what is assumed of a provider whose billing is not known: whole hours
 
 
-def _is_stale(date: datetime.date, today: datetime.date | None) -> bool:
-    return ((today or datetime.date.today()) - date).days > STALE_DAYS
+class PriceBand(NamedTuple):
+    """Lowest, median and highest on-demand price of a device among its providers, dollars an hour."""
+
+    low: float
+    typical: float
+    high: float
 
 
-@dataclass(frozen=True)
-class HourlyPrice:
-    """On-demand price of one device for an hour; `device` is a name of the device catalogue or your own."""
-
-    device: str
-    provider: str
-    usd_per_hour: float
-    date: datetime.date
-    source: str
-
-    def is_stale(self, today: datetime.date | None = None) -> bool:
-        """Whether the price is more than 90 days old; prices change weekly."""
-        return _is_stale(self.date, today)
+def _read_prices() -> tuple[tuple[HourlyPrice, ...], tuple[StoragePrice, ...], tuple[Billing, ...]]:
+    tree = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
+    hourly = tuple(_hourly(row, tree["sources"][row["source"]]) for row in tree["hourly"])
+    storage = tuple(StoragePrice(**{**row, "date": _date(row["date"])}) for row in tree["storage"])
+    return hourly, storage, tuple(Billing(**row) for row in tree["billing"])
 
 
-@dataclass(frozen=True)
-class TrainingPrice:
-    """What a provider asks for training, per 1,000 tokens and epoch; `historical` rows are shown, never used."""
-
-    provider: str
-    model: str
-    usd_per_1k_tokens: float
-    date: datetime.date
-    source: str
-    historical: bool = False
-
-    def is_stale(self, today: datetime.date | None = None) -> bool:
-        """Whether the price is more than 90 days old."""
-        return _is_stale(self.date, today)
+def _hourly(row: dict[str, Any], origin: dict[str, str]) -> HourlyPrice:
+    return HourlyPrice(
+        row["device"],
+        row["provider"],
+        row["usd_per_hour"],
+        _date(origin["date"]),
+        origin["source"],
+        row.get("spot_usd_per_hour"),
+        row.get("min_gpus", 1),
+        row.get("marketplace", False),
+    )
 
 
-def _hourly(device: str, provider: str, usd: float) -> HourlyPrice:
-    return HourlyPrice(device, provider, usd, CATALOGUE_DATE, CATALOGUE)
+def _date(text: str) -> datetime.date:
+    return datetime.date.fromisoformat(text)
 
 
-HOURLY_PRICES: tuple[HourlyPrice, ...] = (
-    _hourly("H100", "Verda", 2.29),
-    _hourly("H100", "Nebius", 2.95),
-    _hourly("H100", "Lambda", 3.99),
-    _hourly("H200", "Verda", 3.39),
-    _hourly("H200", "Nebius", 3.50),
-    _hourly("A100-80", "Verda", 1.29),
-    _hourly("A100-40", "Vast", 0.76),
-    _hourly("L40S", "AWS g6e.xlarge", 1.86),
-    _hourly("RTX A6000", "Lambda", 1.09),
-    _hourly("RTX 4090", "Vast", 0.40),
-    _hourly("RTX 3090", "Vast", 0.17),
-    _hourly("V100", "Lambda", 0.79),
-    _hourly("A10G", "AWS g5.xlarge", 1.01),
-    HourlyPrice("L4", "AWS g6.2xlarge", 0.978, datetime.date(2024, 1, 1), "blogs of 2023 and 2024"),
-)
+HOURLY_PRICES, STORAGE_PRICES, BILLING = _read_prices()
 
 TRAINING_PRICES: tuple[TrainingPrice, ...] = (
     TrainingPrice(
@@ -104,6 +110,11 @@ def user_prices_path() -> Path:
     return Path(home) / "foretune" / "prices.toml"
 
 
+def read_price_file(path: Path) -> tuple[HourlyPrice, ...]:
+    """The hourly prices of your price file; () where there is none. Raises ConfigError with every fault."""
+    return read_price_book(path).hourly
+
+
 def hourly_prices(path: str | Path | None = None) -> tuple[HourlyPrice, ...]:
     """Every hourly price, your own first; a device that you price hides the bundled rows of that device.
 
@@ -114,53 +125,71 @@ def hourly_prices(path: str | Path | None = None) -> tuple[HourlyPrice, ...]:
     return (*own, *(price for price in HOURLY_PRICES if price.device not in priced))
 
 
-def price_per_hour(device: str, path: str | Path | None = None) -> HourlyPrice | None:
-    """Your own price of a device, else the lowest bundled one, else None."""
+def price_per_hour(
+    device: str, path: str | Path | None = None, num_devices: int = 1, today: datetime.date | None = None
+) -> HourlyPrice | None:
+    """Your own price of a device, else the bundled one that is lowest for so many devices, else None.
+
+    A machine of eight counts with all eight. Prices of the last 90 days go before older ones, and offers of private
+    hosts count only where there is nothing else.
+    """
     found = [price for price in hourly_prices(path) if price.device == device]
-    return min(found, key=lambda price: price.usd_per_hour, default=None)
+    found = [price for price in found if not price.is_marketplace] or found
+    found = [price for price in found if not price.is_stale(today)] or found
+    return min(found, key=lambda price: price.usd_per_hour * price.devices_billed(num_devices), default=None)
+
+
+def spot_price_per_hour(device: str, path: str | Path | None = None) -> HourlyPrice | None:
+    """The row with the lowest price for capacity that may be taken away, or None where no row has one."""
+    found = [price for price in hourly_prices(path) if price.device == device and price.spot_usd_per_hour is not None]
+    return min(found, key=lambda price: price.spot_usd_per_hour or 0.0, default=None)
+
+
+def price_band(device: str, path: str | Path | None = None) -> PriceBand | None:
+    """Lowest, median and highest on-demand price of a device, or None: the same card differs by 2 to 7 times."""
+    found = [price.usd_per_hour for price in hourly_prices(path) if price.device == device]
+    return PriceBand(min(found), statistics.median(found), max(found)) if found else None
+
+
+def band_warning(usd_per_hour: float, memory_gb: float) -> str:
+    """A sentence where a price of a card of 16 to 80 GB lies outside the usual $1 to $3 an hour, else nothing."""
+    low, high = USUAL_BAND_USD
+    if not USUAL_BAND_GB[0] <= memory_gb <= USUAL_BAND_GB[1] or low <= usd_per_hour <= high:
+        return ""
+    side = "below" if usd_per_hour < low else "above"
+    return f"{show_usd(usd_per_hour)} an hour is {side} the usual ${low:g} to ${high:g} for a card of {memory_gb:g} GB"
+
+
+def price_warnings(
+    prices: Iterable[HourlyPrice | TrainingPrice | StoragePrice | HostedPrice], today: datetime.date | None = None
+) -> tuple[str, ...]:
+    """One sentence for each price that is stale or dated in the future."""
+    badges = ((price.provider, date_badge(price.date, today)) for price in prices)
+    return tuple(f"price of {provider}: {badge}" for provider, badge in badges if badge)
+
+
+def storage_price(provider: str, path: str | Path | None = None) -> StoragePrice | None:
+    """Your own storage price of a provider, else the lowest bundled one, else None."""
+    own = read_price_book(Path(path) if path is not None else user_prices_path()).storage
+    found = [price for price in own if price.provider == provider]
+    found = found or [price for price in STORAGE_PRICES if price.provider == provider]
+    return min(found, key=lambda price: price.usd_per_gb_month, default=None)
+
+
+def instance_hours(hours: float, provider: str) -> float:
+    """Hours that a provider charges for so many hours of work: started increments, at least its minimum.
+
+    A provider whose billing is not known is taken to charge started hours.
+    """
+    billing = next((one for one in BILLING if provider.startswith(one.provider)), None)
+    increment = billing.increment_seconds if billing else HOURLY_BILLING_SECONDS
+    least = billing.minimum_seconds if billing else HOURLY_BILLING_SECONDS
+    if hours <= 0:
+        return 0.0
+    started = math.ceil(round(hours * 3600 / increment, 6)) * increment
+    return max(started, least) / 3600
 
 
 def training_price(provider: str, model: str) -> TrainingPrice | None:
     """The bundled training price of a provider's model, if there is one."""
     return next((price for price in TRAINING_PRICES if (price.provider, price.model) == (provider, model)), None)
-
-
-def read_price_file(path: Path) -> tuple[HourlyPrice, ...]:
-    """Rows `[[hourly]] device, usd_per_hour, date` with optional `provider` and `source`; () where there is no file.
-
-    Raises ConfigError with every fault.
-    """
-    if not path.is_file():
-        return ()
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}", fix="strings need quotes, dates are 2026-11-21") from None
-    rows = tree.get("hourly", [])
-    faults = [str(fault) for number, row in enumerate(rows, 1) for fault in _row_faults(path, number, row)]
-    if faults:
-        raise ConfigError("\n".join(faults), fix='[[hourly]]\ndevice = "H100"\nusd_per_hour = 2.5\ndate = 2026-11-21')
-    return tuple(_price_of(row, path) for row in rows)
-
-
-def _row_faults(path: Path, number: int, row: dict[str, Any]) -> list[Fault]:
-    expected: dict[str, tuple[type | tuple[type, ...], str]] = {
-        "device": (str, "a device name in quotes"),
-        "usd_per_hour": ((int, float), "a number of dollars, 0 or more"),
-        "date": (datetime.date, "a date as 2026-11-21"),
-    }
-    faults = [
-        Fault(str(path), 0, f"row {number}: `{name}`", str(row.get(name)), wanted)
-        for name, (kind, wanted) in expected.items()
-        if not isinstance(row.get(name), kind) or isinstance(row.get(name), bool)
-    ]
-    if not faults and row["usd_per_hour"] < 0:
-        faults.append(Fault(str(path), 0, f"row {number}: `usd_per_hour`", str(row["usd_per_hour"]), "0 or more"))
-    unknown = sorted(set(row) - {*expected, "provider", "source"})
-    return faults + [Fault(str(path), 0, f"row {number}: unknown key `{name}`") for name in unknown]
-
-
-def _price_of(row: dict[str, Any], path: Path) -> HourlyPrice:
-    date: datetime.date = row["date"].date() if isinstance(row["date"], datetime.datetime) else row["date"]
-    bare = HourlyPrice(row["device"], "yours", float(row["usd_per_hour"]), date, str(path))
-    return replace(bare, provider=row.get("provider", bare.provider), source=row.get("source", bare.source))

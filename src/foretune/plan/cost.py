@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from foretune.hardware import HourlyPrice, instance_hours
 from foretune.records.plan import Estimate
 from foretune.units import show_usd
 
@@ -17,12 +18,16 @@ __all__ = [
     "monthly_saving_usd",
     "payback",
     "payback_months",
+    "rental_cost",
     "run_cost",
     "saving_verdict",
+    "storage_cost_usd",
     "training_cost_usd",
 ]
 
 LABOUR_HOURS = (20.0, 40.0)  # senior hours that preparing data and evaluating usually take
+NO_REPEATS = Estimate(low=1, expected=1, high=1)
+SPOT_REPEATS = Estimate(low=1.05, expected=1.1, high=1.3)  # work done again after interruptions; assumed
 WORTH_MONTHS = 12.0  # a payback beyond a year is not worth it: prices and models change faster
 
 
@@ -37,6 +42,27 @@ def run_cost(seconds: Estimate, price_per_hour_usd: float) -> Estimate:
     """Dollars of machine time at a price per hour; 0 for your own machine."""
     rate = price_per_hour_usd / 3600
     return Estimate(low=seconds.low * rate, expected=seconds.expected * rate, high=seconds.high * rate)
+
+
+def rental_cost(hours: Estimate, price: HourlyPrice, num_devices: int = 1, *, is_spot: bool = False) -> Estimate:
+    """Dollars for renting so many devices for so many hours each: whole machines, billed as the provider counts time.
+
+    On spot capacity the work that interruptions repeat is added (5 to 30 %; assumed); a row without a spot price is
+    charged on demand.
+    """
+    spot = price.spot_usd_per_hour if is_spot else None
+    rate = (price.usd_per_hour if spot is None else spot) * price.devices_billed(num_devices)
+    again = NO_REPEATS if spot is None else SPOT_REPEATS
+    return Estimate(
+        low=instance_hours(hours.low * again.low, price.provider) * rate,
+        expected=instance_hours(hours.expected * again.expected, price.provider) * rate,
+        high=instance_hours(hours.high * again.high, price.provider) * rate,
+    )
+
+
+def storage_cost_usd(size_gb: float, usd_per_gb_month: float, months: float = 1.0) -> float:
+    """Dollars for keeping so many GB (1e9 bytes) for so many months."""
+    return size_gb * usd_per_gb_month * months
 
 
 def training_cost_usd(num_examples: int, tokens_per_example: float, num_epochs: float, usd_per_1k: float) -> float:
