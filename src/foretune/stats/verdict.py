@@ -64,14 +64,17 @@ def noninferior(result: PairedResult, margin: float, name: str = "guardrail") ->
 def verdict(result: PairedResult, margin: float = MARGIN, guards: Sequence[Noninferiority] = ()) -> Verdict:
     """The verdict on candidate against baseline, from the interval alone.
 
-    better: ci_low > 0 and every guardrail holds; worse: ci_high < 0; not_better: ci_high < margin (a gain worth
+    better: ci_low > 0 and every guardrail holds (the reason says where even ci_high is below the margin); worse: ci_high < 0; not_better: ci_high < margin (a gain worth
     having is ruled out), or a gain paid for with a breached guardrail; else inconclusive, with the samples it takes.
     """
     if margin < 0:
         raise ScoreError(f"margin is {margin}, expected 0 or more", fix="margin = 0.02")
     seen = _seen(result)
     if result.ci_low > 0:
-        return _guarded(seen, guards)
+        small = (
+            f"; it is less than the {_show(result, margin).lstrip('+')} that matter" if result.ci_high < margin else ""
+        )
+        return _guarded(seen + small, guards)
     if result.ci_high < 0:
         return Verdict("worse", f"The candidate is worse than the baseline: {seen}.")
     if result.ci_high < margin:

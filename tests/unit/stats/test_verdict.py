@@ -44,7 +44,8 @@ def test_interval_that_holds_zero_is_not_proven():
 
 def test_a_tiny_but_certain_gain_is_better():
     answer = verdict(compared(0, 30, 4000))
-    assert answer.value == "better"  # below the margin, yet not noise; the interval says how small
+    assert answer.value == "better"  # below the margin, yet not noise; the reason says how small
+    assert "less than the 2.0 points that matter" in answer.reason
 
 
 def test_reason_tells_the_numbers():
