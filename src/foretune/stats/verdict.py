@@ -64,8 +64,9 @@ def noninferior(result: PairedResult, margin: float, name: str = "guardrail") ->
 def verdict(result: PairedResult, margin: float = MARGIN, guards: Sequence[Noninferiority] = ()) -> Verdict:
     """The verdict on candidate against baseline, from the interval alone.
 
-    better: ci_low > 0 and every guardrail holds (the reason says where even ci_high is below the margin); worse: ci_high < 0; not_better: ci_high < margin (a gain worth
-    having is ruled out), or a gain paid for with a breached guardrail; else inconclusive, with the samples it takes.
+    better: ci_low > 0 and every guardrail holds (the reason says where even ci_high is below the margin);
+    worse: ci_high < 0; not_better: ci_high < margin (a gain worth having is ruled out), or a gain paid for with a
+    breached guardrail; else inconclusive, with the samples it takes.
     """
     if margin < 0:
         raise ScoreError(f"margin is {margin}, expected 0 or more", fix="margin = 0.02")
