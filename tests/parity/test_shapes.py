@@ -117,7 +117,7 @@ def test_lora_parameters_are_those_of_peft(name: str, targets: tuple[str, ...]) 
 
 def test_usual_targets_are_those_of_peft() -> None:
     known = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    for family in FAMILIES:
+    for family in set(FAMILIES) & set(known):
         assert sorted(default_targets(family)) == sorted(known[family])
 
 

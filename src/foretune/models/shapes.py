@@ -1,21 +1,28 @@
-"""Parameters and FLOPs of a model from its config.json alone: exact for the known families, without torch."""
+"""Parameters, FLOPs and bytes of a model from its config.json alone: exact for the known families, without torch."""
 
 # SPDX-License-Identifier: Apache-2.0
 #
 # Counted like `sum(p.numel() for p in model.parameters())`: tied weights once, buffers not at all.
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 from foretune.errors import ConfigError
+from foretune.models.families import FAMILIES, LLAMA, llama_like
+from foretune.models.sizes import Linear, Reader, Shape
 
 __all__ = [
     "ALL_LINEAR",
     "FAMILIES",
     "Linear",
     "Shape",
+    "WeightBytes",
+    "attended_tokens",
+    "attention_flops_per_token",
     "classifier_parameters",
     "default_targets",
     "forward_flops_per_token",
@@ -24,311 +31,124 @@ __all__ = [
     "prompt_parameters",
     "targeted_layers",
     "training_flops_per_token",
+    "typical_shape",
+    "weight_bytes",
 ]
 
 ALL_LINEAR = "all-linear"
+Kernel = Literal["dense", "causal"]
+Checkpointing = Literal["none", "full", "selective"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4", "nf4-double"]
 
-# The two projections that the LoRA paper adapts (query and value), by the names each family gives them; where a
-# family has one fused product, that one.
+# The projections that PEFT adapts where none are named (0.21), by the names each family gives them: the LoRA paper's
+# query and value, or the one product that a family fuses them into.
+LATENT_TARGETS = ("q_proj", "q_b_proj", "kv_b_proj")
 DEFAULT_TARGETS: dict[str, tuple[str, ...]] = {
+    "baichuan": ("W_pack",),
     "bloom": ("query_key_value",),
+    "chatglm": ("query_key_value",),
+    "codegen": ("qkv_proj",),
+    "deepseek_v2": LATENT_TARGETS,
+    "deepseek_v3": LATENT_TARGETS,
+    "deepseek_v32": LATENT_TARGETS,
+    "deepseek_v4": ("q_b_proj", "kv_proj"),
     "falcon": ("query_key_value",),
-    "gpt_neox": ("query_key_value",),
     "gpt2": ("c_attn",),
-    "t5": ("q", "v"),
+    "gpt_bigcode": ("c_attn",),
+    "gpt_neox": ("query_key_value",),
+    "internlm2": ("wqkv",),
+    "kimi_k2": LATENT_TARGETS,
+    "mpt": ("Wqkv",),
     "mt5": ("q", "v"),
+    "nemotron_h": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
     "phi3": ("qkv_proj",),
+    "qwen": ("c_attn",),
+    "t5": ("q", "v"),
+    "umt5": ("q", "v"),
 }
 USUAL_TARGETS = ("q_proj", "v_proj")
 
-
-@dataclass(frozen=True)
-class Linear:
-    """One linear layer with its full dotted name."""
-
-    name: str
-    num_inputs: int
-    num_outputs: int
-    has_bias: bool = False
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return self.num_inputs * self.num_outputs + (self.num_outputs if self.has_bias else 0)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a model.
-
-    `width` is the hidden size, `attention_width` that of all queries, `kv_width` that of keys, `ffn_width` that of the
-    inner layer. `layers` are all linear layers but the head, `other_parameters` norms and position biases, `max_len`
-    the positions of the model (None without a limit). `is_exact` is false for a family counted as if it were a Llama.
-    """
-
-    family: str
-    num_layers: int
-    num_heads: int
-    width: int
-    attention_width: int
-    kv_width: int
-    ffn_width: int
-    vocab_size: int
-    max_len: int | None
-    embedding_parameters: int
-    other_parameters: int
-    layers: tuple[Linear, ...]
-    is_tied: bool
-    is_encoder_decoder: bool = False
-    has_gate: bool = False
-    is_exact: bool = True
-
-    @property
-    def linear_parameters(self) -> int:
-        """Parameters of the linear layers, the head excluded."""
-        return sum(layer.parameters for layer in self.layers)
-
-    @property
-    def body_parameters(self) -> int:
-        """Everything but the language-model head."""
-        return self.embedding_parameters + self.other_parameters + self.linear_parameters
-
-    @property
-    def parameters(self) -> int:
-        """All parameters of the language model; a tied head counts once."""
-        return self.body_parameters + (0 if self.is_tied else self.vocab_size * self.width)
-
-
-class _Reader:
-    """Reads sizes from a config under any of their names, and says which one is missing or wrong."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-
-    def size(self, *names: str, default: int | None = None) -> int:
-        """The first of `names` that is set, a positive whole number. Raises ConfigError."""
-        for name in names:
-            value = self.config.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ConfigError(f"config.json: `{name}` is {value!r}, expected a whole number above 0")
-            return value
-        if default is None:
-            raise ConfigError(
-                f"config.json has no `{names[0]}`", fix="take the config.json that came with the model's weights"
-            )
-        return default
-
-    def flag(self, name: str, default: bool) -> bool:
-        """A true or false value."""
-        return bool(self.config.get(name, default))
+# Width, blocks and inner width of Llama's own sizes (LLaMA, arXiv 2302.13971, table 2; TinyLlama; Llama 3.1 405B): what
+# a model of a given number of parameters looks like when nothing else is known.
+LADDER: tuple[tuple[float, int, int], ...] = (
+    (1.3e8, 768, 12),
+    (1.1e9, 2048, 22),
+    (3.4e9, 3200, 26),
+    (6.74e9, 4096, 32),
+    (1.30e10, 5120, 40),
+    (3.25e10, 6656, 60),
+    (6.53e10, 8192, 80),
+    (4.06e11, 16384, 126),
+)
+TYPICAL_VOCAB = 32_000
+TYPICAL_HEAD = 128
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
+# bitsandbytes: one fp32 scale a row of int8; nf4 one fp32 scale a block of 64 weights, or 8 bits of it and an fp32
+# scale for each 256 of these (Dettmers et al. 2022, arXiv 2208.07339; 2023, arXiv 2305.14314).
+NF4_BYTES = {"nf4": 0.5 + 4 / 64, "nf4-double": 0.5 + 1 / 64 + 4 / (64 * 256)}
 
 
 def model_shape(config: dict[str, Any]) -> Shape:
     """The shape of the model that a Hugging Face config.json describes.
 
-    Families: llama, mistral, qwen2, gpt2, gpt_neo, bloom, t5. Another family whose sizes have Llama's names is counted
-    as a Llama with `is_exact` false. Raises ConfigError where a size is missing.
+    Of a model that also sees or hears (`text_config`) the language model alone. A family that is not in FAMILIES whose
+    sizes have Llama's names is counted as a Llama with `is_exact` false. Raises ConfigError where a size is missing.
     """
+    nested = config.get("text_config")
+    if isinstance(nested, dict):
+        tied = {"tie_word_embeddings": config["tie_word_embeddings"]} if "tie_word_embeddings" in config else {}
+        return model_shape({**tied, **nested})
     family = str(config.get("model_type", ""))
-    read = _Reader(config)
+    read = Reader(config)
     if family in FAMILIES:
         return FAMILIES[family](read, family)
     if "hidden_size" in config and "num_hidden_layers" in config:
-        return _llama_like(read, family or "unknown", is_exact=False)
+        return llama_like(read, family or "unknown", replace(LLAMA, is_exact=False))
     raise ConfigError(
         f"config.json: model_type {family!r} is not known, expected one of {', '.join(sorted(FAMILIES))}",
         fix="base must be a causal or encoder-decoder language model of one of these families",
     )
 
 
-def _llama_like(
-    read: _Reader,
-    family: str,
-    *,
-    default_kv: int | None = None,
-    qkv_bias: bool = False,
-    output_bias: bool = False,
-    is_exact: bool = True,
-) -> Shape:
-    width, num_layers = read.size("hidden_size"), read.size("num_hidden_layers")
-    heads = read.size("num_attention_heads")
-    kv_heads = read.size("num_key_value_heads", default=default_kv or heads)
-    head = read.size("head_dim", default=width // heads)
-    ffn, vocab = read.size("intermediate_size"), read.size("vocab_size")
-    mlp_bias = read.flag("mlp_bias", False)
-    layers = []
-    for number in range(num_layers):
-        block = f"model.layers.{number}"
-        layers += [
-            Linear(f"{block}.self_attn.q_proj", width, heads * head, qkv_bias),
-            Linear(f"{block}.self_attn.k_proj", width, kv_heads * head, qkv_bias),
-            Linear(f"{block}.self_attn.v_proj", width, kv_heads * head, qkv_bias),
-            Linear(f"{block}.self_attn.o_proj", heads * head, width, output_bias),
-            Linear(f"{block}.mlp.gate_proj", width, ffn, mlp_bias),
-            Linear(f"{block}.mlp.up_proj", width, ffn, mlp_bias),
-            Linear(f"{block}.mlp.down_proj", ffn, width, mlp_bias),
-        ]
-    return Shape(
-        family=family,
-        num_layers=num_layers,
-        num_heads=heads,
-        width=width,
-        attention_width=heads * head,
-        kv_width=kv_heads * head,
-        ffn_width=ffn,
-        vocab_size=vocab,
-        max_len=read.size("max_position_embeddings", default=2048),
-        embedding_parameters=vocab * width,
-        other_parameters=(2 * num_layers + 1) * width,
-        layers=tuple(layers),
-        is_tied=read.flag("tie_word_embeddings", False),
-        has_gate=True,
-        is_exact=is_exact,
-    )
+def typical_shape(parameters: float) -> Shape:
+    """A Llama-like model with about as many parameters: between Llama's own sizes, the inner width makes up the count.
+
+    Raises ConfigError where the number is not above a million.
+    """
+    if not math.isfinite(parameters) or parameters < 1e6:
+        raise ConfigError(f"{parameters:g} parameters, expected a number from a million up", fix="--params 7B")
+    typical = _on_ladder(parameters, 1)
+    head = TYPICAL_HEAD if typical >= 8 * TYPICAL_HEAD else TYPICAL_HEAD // 2
+    width = max(head, _rounded(typical, head))
+    num_layers = max(1, round(_on_ladder(parameters, 2)))
+    vocab = min(TYPICAL_VOCAB, max(256, int(parameters / (8 * width))))
+    rest = (parameters - 2 * vocab * width) / num_layers - 4 * width * width
+    config = {
+        "model_type": "llama",
+        "hidden_size": width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": width // head,
+        "intermediate_size": max(32, _rounded(rest / (3 * width), 32)),
+        "vocab_size": vocab,
+        "max_position_embeddings": 4096,
+    }
+    return replace(model_shape(config), is_exact=False)
 
 
-def _llama(read: _Reader, family: str) -> Shape:
-    bias = read.flag("attention_bias", False)
-    return _llama_like(read, family, qkv_bias=bias, output_bias=bias)
+def _rounded(value: float, step: int) -> int:
+    return round(value / step) * step
 
 
-def _mistral(read: _Reader, family: str) -> Shape:
-    return _llama_like(read, family, default_kv=8)
-
-
-def _qwen2(read: _Reader, family: str) -> Shape:
-    return _llama_like(read, family, default_kv=32, qkv_bias=True)
-
-
-def _gpt2(read: _Reader, family: str) -> Shape:
-    width, num_layers = read.size("n_embd", "hidden_size"), read.size("n_layer", "num_hidden_layers")
-    positions, vocab = read.size("n_positions", "max_position_embeddings", default=1024), read.size("vocab_size")
-    ffn = read.size("n_inner", default=4 * width)
-    layers = []
-    for number in range(num_layers):
-        block = f"transformer.h.{number}"
-        layers += [
-            Linear(f"{block}.attn.c_attn", width, 3 * width, True),
-            Linear(f"{block}.attn.c_proj", width, width, True),
-            Linear(f"{block}.mlp.c_fc", width, ffn, True),
-            Linear(f"{block}.mlp.c_proj", ffn, width, True),
-        ]
-    return _gpt_like(read, family, layers, num_layers, width, ffn, vocab, positions)
-
-
-def _gpt_neo(read: _Reader, family: str) -> Shape:
-    width, num_layers = read.size("hidden_size"), read.size("num_layers", "num_hidden_layers")
-    positions, vocab = read.size("max_position_embeddings", default=2048), read.size("vocab_size")
-    ffn = read.size("intermediate_size", default=4 * width)
-    layers = []
-    for number in range(num_layers):
-        block = f"transformer.h.{number}"
-        layers += [Linear(f"{block}.attn.attention.{name}_proj", width, width) for name in "kvq"]
-        layers += [
-            Linear(f"{block}.attn.attention.out_proj", width, width, True),
-            Linear(f"{block}.mlp.c_fc", width, ffn, True),
-            Linear(f"{block}.mlp.c_proj", ffn, width, True),
-        ]
-    return _gpt_like(read, family, layers, num_layers, width, ffn, vocab, positions)
-
-
-def _bloom(read: _Reader, family: str) -> Shape:
-    width, num_layers = read.size("hidden_size", "n_embed"), read.size("n_layer", "num_hidden_layers")
-    layers = []
-    for number in range(num_layers):
-        block = f"transformer.h.{number}"
-        layers += [
-            Linear(f"{block}.self_attention.query_key_value", width, 3 * width, True),
-            Linear(f"{block}.self_attention.dense", width, width, True),
-            Linear(f"{block}.mlp.dense_h_to_4h", width, 4 * width, True),
-            Linear(f"{block}.mlp.dense_4h_to_h", 4 * width, width, True),
-        ]
-    return _gpt_like(read, family, layers, num_layers, width, 4 * width, read.size("vocab_size"), 0)
-
-
-def _gpt_like(
-    read: _Reader,
-    family: str,
-    layers: Sequence[Linear],
-    num_layers: int,
-    width: int,
-    ffn: int,
-    vocab: int,
-    positions: int,
-) -> Shape:
-    """Layer norms with bias, all heads with keys of their own; Bloom norms its embeddings and has no position table."""
-    norms = 2 * num_layers + 1 + (1 if positions == 0 else 0)
-    return Shape(
-        family=family,
-        num_layers=num_layers,
-        num_heads=read.size("n_head", "num_heads", "num_attention_heads"),
-        width=width,
-        attention_width=width,
-        kv_width=width,
-        ffn_width=ffn,
-        vocab_size=vocab,
-        max_len=positions or None,
-        embedding_parameters=(vocab + positions) * width,
-        other_parameters=norms * 2 * width,
-        layers=tuple(layers),
-        is_tied=read.flag("tie_word_embeddings", True),
-    )
-
-
-def _t5(read: _Reader, family: str) -> Shape:
-    width, heads = read.size("d_model"), read.size("num_heads")
-    inner, ffn = heads * read.size("d_kv"), read.size("d_ff")
-    encoder = read.size("num_layers")
-    decoder = read.size("num_decoder_layers", default=encoder)
-    gated = str(read.config.get("feed_forward_proj", "relu")).startswith("gated")
-    layers: list[Linear] = []
-    for number in range(encoder):
-        layers += _t5_attention(f"encoder.block.{number}.layer.0.SelfAttention", width, inner)
-        layers += _t5_ffn(f"encoder.block.{number}.layer.1.DenseReluDense", width, ffn, gated)
-    for number in range(decoder):
-        layers += _t5_attention(f"decoder.block.{number}.layer.0.SelfAttention", width, inner)
-        layers += _t5_attention(f"decoder.block.{number}.layer.1.EncDecAttention", width, inner)
-        layers += _t5_ffn(f"decoder.block.{number}.layer.2.DenseReluDense", width, ffn, gated)
-    position_bias = 2 * read.size("relative_attention_num_buckets", default=32) * heads
-    return Shape(
-        family=family,
-        num_layers=encoder + decoder,
-        num_heads=heads,
-        width=width,
-        attention_width=inner,
-        kv_width=inner,
-        ffn_width=ffn,
-        vocab_size=read.size("vocab_size"),
-        max_len=None,
-        embedding_parameters=read.size("vocab_size") * width,
-        other_parameters=position_bias + (2 * encoder + 3 * decoder + 2) * width,
-        layers=tuple(layers),
-        is_tied=True,  # transformers 5 ties them whatever the file says
-        is_encoder_decoder=True,
-        has_gate=gated,
-    )
-
-
-def _t5_attention(block: str, width: int, inner: int) -> list[Linear]:
-    return [*(Linear(f"{block}.{name}", width, inner) for name in "qkv"), Linear(f"{block}.o", inner, width)]
-
-
-def _t5_ffn(block: str, width: int, ffn: int, gated: bool) -> list[Linear]:
-    names = ("wi_0", "wi_1") if gated else ("wi",)
-    return [*(Linear(f"{block}.{name}", width, ffn) for name in names), Linear(f"{block}.wo", ffn, width)]
-
-
-FAMILIES: dict[str, Callable[[_Reader, str], Shape]] = {
-    "llama": _llama,
-    "mistral": _mistral,
-    "qwen2": _qwen2,
-    "gpt2": _gpt2,
-    "gpt_neo": _gpt_neo,
-    "bloom": _bloom,
-    "t5": _t5,
-}
+def _on_ladder(parameters: float, column: int) -> float:
+    """A column of the ladder at so many parameters: straight lines between the logarithms."""
+    low, high = LADDER[0], LADDER[1]
+    for pair in itertools.pairwise(LADDER):
+        low, high = pair
+        if parameters <= high[0]:
+            break
+    share = math.log(parameters / low[0]) / math.log(high[0] / low[0])
+    return math.exp((1 - share) * math.log(low[column]) + share * math.log(high[column]))
 
 
 def default_targets(family: str) -> tuple[str, ...]:
@@ -339,24 +159,35 @@ def default_targets(family: str) -> tuple[str, ...]:
 def targeted_layers(shape: Shape, target_modules: Sequence[str] = ()) -> tuple[Linear, ...]:
     """The layers that get adapters, by PEFT's rule: the whole name or its last parts; empty = the family's usual.
 
-    Raises ConfigError where a name matches nothing.
+    Routed experts are stacked tensors, not linear layers: they get none, as in PEFT. Raises ConfigError where a name
+    matches nothing.
     """
     if tuple(target_modules) == (ALL_LINEAR,):
         return shape.layers
-    wanted = tuple(target_modules) or default_targets(shape.family)
+    wanted = tuple(target_modules) or _usual_targets(shape)
+    chosen = tuple(layer for layer in shape.layers if _is_targeted(layer, wanted))
     for target in wanted:
-        if not any(_matches(layer, target) for layer in shape.layers):
-            known = sorted({layer.name.rpartition(".")[2] for layer in shape.layers})
+        if not any(_is_targeted(layer, (target,)) for layer in chosen):
+            known = sorted({layer.last_name for layer in shape.layers})
             raise ConfigError(
                 f"target module `{target}` matches no linear layer of a {shape.family} model; "
                 f"expected one of: {', '.join(known)}",
                 fix=f'target_modules = ["{ALL_LINEAR}"]',
             )
-    return tuple(layer for layer in shape.layers if any(_matches(layer, target) for target in wanted))
+    return chosen
 
 
-def _matches(layer: Linear, target: str) -> bool:
-    return layer.name == target or layer.name.endswith(f".{target}")
+def _usual_targets(shape: Shape) -> tuple[str, ...]:
+    """The family's usual targets that this size has: small DeepSeek models have no narrow queries."""
+    usual = default_targets(shape.family)
+    present = {layer.last_name for layer in shape.layers}
+    return tuple(name for name in usual if name in present) or usual
+
+
+def _is_targeted(layer: Linear, targets: tuple[str, ...]) -> bool:
+    if layer.last_name in targets:
+        return True
+    return any(layer.name == target or layer.name.endswith(f".{target}") for target in targets if "." in target)
 
 
 def lora_parameters(shape: Shape, *, rank: int, target_modules: Sequence[str] = ()) -> int:
@@ -379,22 +210,104 @@ def classifier_parameters(shape: Shape, *, num_labels: int) -> int:
     return num_labels * shape.width
 
 
-def forward_flops_per_token(shape: Shape, row_tokens: int) -> float:
-    """FLOPs of one token's forward pass in a row of `row_tokens`: 2 per weight, plus attention over the whole row.
+def attended_tokens(row_tokens: int, *, kernel: Kernel, window_tokens: int | None = None) -> float:
+    """Tokens that one token of a row is compared with, on average.
 
-    2 N + 4 L x row x width (Kaplan et al. 2020, arXiv 2001.08361, eq. 2.2; full rows, as dense kernels compute them).
-    The head is counted; in an encoder-decoder each token passes one half of the layers.
+    Dense kernels compute the whole row; causal ones (flash) what lies before and within the window: half of a row.
+    """
+    if kernel == "dense" or row_tokens <= 0:
+        return float(row_tokens)
+    window = min(window_tokens or row_tokens, row_tokens)
+    return window - window * (window - 1) / (2 * row_tokens)
+
+
+def attention_flops_per_token(shape: Shape, row_tokens: int, *, kernel: Kernel = "dense") -> float:
+    """FLOPs of one token's forward pass through attention proper and recurrent mixers, their products excluded.
+
+    4 x width x tokens attended to, a layer (Kaplan et al. 2020, arXiv 2001.08361, eq. 2.2).
     """
     share = 0.5 if shape.is_encoder_decoder else 1.0
-    weights = shape.linear_parameters * share + shape.vocab_size * shape.width
-    return 2.0 * weights + 4.0 * share * shape.num_layers * shape.attention_width * row_tokens
+    full = attended_tokens(row_tokens, kernel=kernel) * (shape.num_attention_layers - shape.num_window_layers)
+    near = attended_tokens(row_tokens, kernel=kernel, window_tokens=shape.window_tokens) * shape.num_window_layers
+    return 4.0 * share * shape.attention_width * (full + near) + shape.state_flops
 
 
-def training_flops_per_token(shape: Shape, row_tokens: int, *, trains_base: bool, adapter_parameters: int = 0) -> float:
+def forward_flops_per_token(shape: Shape, row_tokens: int, *, kernel: Kernel = "dense") -> float:
+    """FLOPs of one token's forward pass in a row of `row_tokens`: 2 per active weight, plus attention.
+
+    2 N + 4 L x row x width for dense kernels, half of the second for causal ones. The head is counted, of the experts
+    those that a token is sent to; in an encoder-decoder each token passes one half of the layers.
+    """
+    return 2.0 * (_body_weights(shape) + shape.head_parameters) + attention_flops_per_token(
+        shape, row_tokens, kernel=kernel
+    )
+
+
+def _body_weights(shape: Shape) -> float:
+    return shape.active_linear_parameters * (0.5 if shape.is_encoder_decoder else 1.0)
+
+
+def training_flops_per_token(
+    shape: Shape,
+    row_tokens: int,
+    *,
+    trains_base: bool,
+    adapter_parameters: int = 0,
+    kernel: Kernel = "dense",
+    checkpointing: Checkpointing = "none",
+) -> float:
     """FLOPs of one token's forward and backward pass.
 
-    The backward pass costs two forward passes when the base is trained, one when it is frozen (no weight gradients);
-    adapters cost 6 per parameter.
+    The backward pass through a product costs two forward passes when its weights are trained, one when they are
+    frozen; through attention proper always two, as it has no weights. Adapters cost 6 per parameter. Full
+    checkpointing repeats the forward pass of the blocks, selective that of attention alone (Korthikanti et al. 2022,
+    arXiv 2205.05198).
     """
+    attention = attention_flops_per_token(shape, row_tokens, kernel=kernel)
+    body, head = 2.0 * _body_weights(shape), 2.0 * shape.head_parameters
     passes = 3.0 if trains_base else 2.0
-    return passes * forward_flops_per_token(shape, row_tokens) + 6.0 * adapter_parameters
+    again = {"none": 0.0, "full": body + attention, "selective": attention}[checkpointing]
+    return passes * (body + head) + 3.0 * attention + again + 6.0 * adapter_parameters
+
+
+class WeightBytes(NamedTuple):
+    """Bytes of the weights by component; `scales` come with quantised products."""
+
+    embedding: float
+    products: float
+    scales: float
+    other: float
+    head: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return sum(self)
+
+
+def weight_bytes(
+    shape: Shape, precision: Precision, *, quantised_experts: bool = True, kept: Literal["fp32", "bf16"] = "bf16"
+) -> WeightBytes:
+    """Bytes of a model's weights at rest.
+
+    Quantisation shrinks the weights of linear layers alone; embeddings, norms, biases and head stay in `kept`.
+    `quantised_experts` false is for libraries that quantise linear layers only and leave stacked experts alone.
+    """
+    full = BYTES.get(precision)
+    if full is not None:
+        head = 0.0 if shape.is_tied else full * shape.head_parameters
+        products = full * shape.linear_parameters
+        return WeightBytes(full * shape.embedding_parameters, products, 0.0, full * shape.other_parameters, head)
+    plain = BYTES[kept]
+    weights = sum(layer.weights for layer in shape.layers) + (shape.expert_parameters if quantised_experts else 0)
+    unquantised = shape.linear_parameters - weights
+    rows = sum(layer.num_outputs for layer in shape.layers)
+    each = 1.0 if precision == "int8" else 0.5
+    scales = 4.0 * rows if precision == "int8" else (NF4_BYTES[precision] - each) * weights
+    return WeightBytes(
+        embedding=plain * shape.embedding_parameters,
+        products=each * weights,
+        scales=scales,
+        other=plain * (shape.other_parameters + unquantised),
+        head=0.0 if shape.is_tied else plain * shape.head_parameters,
+    )
