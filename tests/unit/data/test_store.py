@@ -97,6 +97,6 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("foretune.data.store.os.fsync", fail)
     store = DatasetStore(tmp_path)
-    with pytest.raises(DoesNotFit) as caught:
+    with pytest.raises(DoesNotFit):
         store.save(splits())
     assert list(store.root.iterdir()) == []
