@@ -132,7 +132,7 @@ def print_answer(answer: Answer, *, as_json: bool, stdout: TextIO) -> None:
         return
     out = console(stdout)
     for item in answer.shown:
-        out.print(item)
+        out.print(item, soft_wrap=bool(getattr(item, "no_wrap", False)))
     if answer.next:
         out.print(f"\n[bold]Next:[/] {_escaped(answer.next)}", soft_wrap=True)
 

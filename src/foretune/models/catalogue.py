@@ -205,8 +205,11 @@ def _said(base: str, model: CatalogueModel, params: float | None) -> tuple[str, 
 
 
 def _local_config(base: str) -> dict[str, Any] | None:
-    """The config of a folder or of an id in the local cache, None where it is neither."""
-    if base != EMBEDDED and not Path(base).expanduser().is_dir() and "/" not in base:
+    """The config of a folder (a tokenizer is not needed) or of an id in the local cache, None where it is neither."""
+    path = Path(base).expanduser()
+    if path.is_dir() or path.name == "config.json":
+        return base_config(path if path.is_dir() else path.parent)
+    if base != EMBEDDED and "/" not in base:
         return None
     try:
         return base_config(resolve_base(base, download=False))

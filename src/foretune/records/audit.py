@@ -13,7 +13,11 @@ __all__ = ["AuditRecord", "Finding", "TokenStats"]
 
 
 class Finding(BaseModel):
-    """One kind of fault found by one check; `places` are at most 20 examples of `count` rows."""
+    """One kind of fault found by one check; `places` are at most 20 examples of `count` rows.
+
+    `certainty` is the share of flagged rows that are truly wrong, as measured; `effect` the share of the training rows
+    that the finding spoils, by which findings are ranked; `sample_ids` at most 1,000 of the rows, for cleaning.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str  # DATA012
@@ -23,6 +27,9 @@ class Finding(BaseModel):
     places: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     fix: str = ""
+    certainty: float = 1.0
+    effect: float = 0.0
+    sample_ids: tuple[str, ...] = ()
 
 
 class TokenStats(BaseModel):
