@@ -26,6 +26,7 @@ from foretune.records.base import write_atomically
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
+from foretune.records.forecast import Forecast, Offer
 from foretune.records.plan import PlanRecord
 from foretune.records.run import (
     DEFAULT_RUNS_DIR,
@@ -43,6 +44,7 @@ from foretune.steps import Run, Watcher, create_job_run, reconcile_run
 if TYPE_CHECKING:
     from foretune.data.samples import Message
     from foretune.engine.chat import ChatEngine
+    from foretune.plan.project import Outlook
 
 __all__ = [
     "TEMPLATES",
@@ -54,8 +56,12 @@ __all__ = [
     "chat",
     "diagnose",
     "evaluate",
+    "forecast",
+    "forecast_table",
     "init",
     "next_job",
+    "offers",
+    "outlook",
     "plan",
     "resume",
     "run",
@@ -217,6 +223,55 @@ def plan(job: JobLike, *, probe: bool = False) -> PlanRecord:
         record = journey.do_stage(scratch, "plan", probe=probe)
     assert isinstance(record, PlanRecord)
     return record
+
+
+def forecast(*, data: str | Path | None = None, **request: Any) -> Forecast:
+    """What training would take on any device, without a job: `forecast(base="llama-3.1-8b", gpu="H100", ...)`.
+
+    `request` are the fields of `plan.request.PlanRequest`, `data` a file of samples whose lengths count. Raises
+    ConfigError for a value that cannot be, an unknown model or an unknown device, with the closest names.
+    """
+    from foretune.plan.answer import answer
+    from foretune.plan.request import plan_request
+
+    return answer(plan_request(**request), data=None if data is None else Path(data))
+
+
+def forecast_table(path: str | Path, measured: str | Path | None = None) -> list[dict[str, Any]]:
+    """A forecast for every row of a CSV file, calibrated by a table of measured runs where one is given."""
+    from foretune.plan.batch import forecast_table as forecast_all
+
+    return forecast_all(Path(path), None if measured is None else Path(measured))
+
+
+def offers(
+    *,
+    goal: str = "cheapest",
+    max_hours: float | None = None,
+    max_cost_usd: float | None = None,
+    methods: Sequence[str] = (),
+    data: str | Path | None = None,
+    **request: Any,
+) -> list[Offer]:
+    """Every priced way of running a job that fits, the best by `goal` (cheapest, fastest, smallest) first.
+
+    Raises DoesNotFit where nothing fits, GateRefused where nothing that fits keeps the limits.
+    """
+    from foretune.plan.answer import requested_setup
+    from foretune.plan.choice import Limits, goal_named
+    from foretune.plan.choice import offers as all_offers
+    from foretune.plan.request import plan_request
+
+    setup, _ = requested_setup(plan_request(**request), data=None if data is None else Path(data))
+    return all_offers(setup, goal=goal_named(goal), limits=Limits(max_hours, max_cost_usd), methods=methods)
+
+
+def outlook(project: str | Path | None = None, forecast: Forecast | None = None) -> Outlook:
+    """Should we, how many weeks, does it pay: what follows from a project file, and from a forecast if one is given."""
+    from foretune.plan.project import Project, read_project
+    from foretune.plan.project import outlook as outlook_of
+
+    return outlook_of(Project() if project is None else read_project(Path(project)), forecast)
 
 
 def audit(job_or_file: JobLike, *, settings: Mapping[str, Any] | None = None) -> AuditRecord:

@@ -221,3 +221,18 @@ def test_init_refuses_what_is_there(tmp_path: Path) -> None:
     assert job == tmp_path / "a" / "job.toml"
     with pytest.raises(ConfigError, match="exists already"):
         api.init("sentiment", tmp_path / "a")
+
+
+def test_a_forecast_needs_no_job(tmp_path: Path) -> None:
+    asked = {"base": "llama-2-7b", "gpu": "A100-80", "num_examples": 1000, "tokens_per_example": 300.0}
+    forecast = api.forecast(**asked)
+    assert forecast.fits is True and forecast.cost_usd is not None
+    best = api.offers(**{**asked, "gpu": None}, max_cost_usd=20.0, methods=("qlora",))[0]
+    assert best.is_chosen and best.method == "qlora"
+    table = tmp_path / "rows.csv"
+    table.write_text("model,method,gpu\nllama-2-7b,lora,H100\n")
+    assert api.forecast_table(table)[0]["fits"] is True
+    project = tmp_path / "project.toml"
+    project.write_text("[situation]\ngoal = 'format'\n")
+    around = api.outlook(project, forecast)
+    assert around.advice.options and around.timeline.total_weeks.expected > 1
