@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from foretune.models.decoder import gated
+from foretune.models.blocks import gated
 from foretune.models.sizes import Parts, Reader
 
 __all__ = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from foretune.models import families_gemma, families_gpt, families_hybrid, families_latent
-from foretune.models.decoder import Attention, decoder_shape, windows
+from foretune.models.blocks import Attention, decoder_shape, windows
 from foretune.models.experts import (
     Moe,
     add_experts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from foretune.models.decoder import Attention, decoder_shape, gated
+from foretune.models.blocks import Attention, decoder_shape, gated
 from foretune.models.sizes import Parts, Reader, Shape
 
 __all__ = ["FAMILIES"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from foretune.errors import ConfigError
-from foretune.models.decoder import FULL, Attention, decoder_shape, gated, grouped_attention
+from foretune.models.blocks import FULL, Attention, decoder_shape, gated, grouped_attention
 from foretune.models.experts import Moe, add_experts, qwen2_moe, shared_moe
 from foretune.models.sizes import Parts, Reader, Shape
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from foretune.models.decoder import Attention, decoder_shape, gated
+from foretune.models.blocks import Attention, decoder_shape, gated
 from foretune.models.experts import add_experts, shared_moe
 from foretune.models.sizes import Parts, Reader, Shape
 
