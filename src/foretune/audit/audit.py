@@ -6,7 +6,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from foretune.audit.checks import conversation, duplicates, leakage, pii, sizes, structure, text
+from foretune.audit.checks import (
+    consistency,
+    conversation,
+    duplicates,
+    groups,
+    language,
+    leakage,
+    pii,
+    sizes,
+    structure,
+    text,
+)
 from foretune.audit.checks.lengths import TokenReport, token_report
 from foretune.audit.subject import Subject
 from foretune.data.samples import Sample
@@ -34,9 +45,20 @@ CHECKS: tuple[Check, ...] = (
     sizes.class_balance,
     structure.broken_json,
     structure.key_styles,
+    structure.json_shapes,
+    consistency.date_forms,
+    consistency.number_forms,
+    consistency.unit_forms,
+    consistency.outer_blanks,
+    consistency.answer_ends,
+    consistency.label_spellings,
     text.damaged_encoding,
     text.html_remains,
     text.control_tokens,
+    text.hidden_characters,
+    language.language_mix,
+    groups.group_shares,
+    groups.harsh_words,
     pii.personal_data,
 )
 SEVERITIES = ("error", "warning", "info")

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from foretune.audit.rows import row_finding
 from foretune.audit.subject import Hit, Severity, Subject, finding
 from foretune.data.samples import Sample
-from foretune.data.tokenise import TokenisedSample, shown_mask, tokenise_all
+from foretune.data.tokenise import TokenisedData, TokenisedSample, shown_mask, tokenise_all
 from foretune.data.tokenizer import Tokenizer
 from foretune.errors import DataError
 from foretune.records.audit import Finding, TokenStats
@@ -36,19 +37,30 @@ def token_report(subject: Subject, tokenizer: Tokenizer) -> TokenReport:
 
     Where a mask cannot be proved, that is an error (DATA031) and there are no statistics.
     """
-    tokens: dict[str, list[TokenisedSample]] = {}
+    data: dict[str, TokenisedData] = {}
     try:
         for name, samples in subject.splits.items():
-            tokens[name] = tokenise_all(samples, tokenizer).samples
+            data[name] = tokenise_all(samples, tokenizer)
     except DataError as error:
         return TokenReport({}, _unprovable(error), ())
+    tokens = _numbered(subject, data)
     findings = [
         *_cut_answers(subject, tokens),
         *_no_turn_end(subject, tokenizer),
-        *_unknown_tokens(tokens, tokenizer),
+        *_unknown_tokens(subject, tokens, tokenizer),
     ]
-    stats = {name: _stats(rows, subject.max_seq_len) for name, rows in tokens.items() if rows}
+    stats = {name: _stats(one.samples, subject.max_seq_len) for name, one in data.items() if one.samples}
     return TokenReport(stats, findings, _examples(subject.splits.get("train", ()), tokenizer))
+
+
+def _numbered(subject: Subject, data: dict[str, TokenisedData]) -> list[tuple[int, TokenisedSample]]:
+    """All tokenised samples with the number of their row in the audit."""
+    numbered: list[tuple[int, TokenisedSample]] = []
+    first = 0
+    for name, one in data.items():
+        numbered += [(first + index, row) for index, row in zip(one.indices, one.samples, strict=True)]
+        first += len(subject.splits[name])
+    return numbered
 
 
 def _stats(rows: Sequence[TokenisedSample], max_seq_len: int) -> TokenStats:
@@ -67,20 +79,15 @@ def _stats(rows: Sequence[TokenisedSample], max_seq_len: int) -> TokenStats:
     )
 
 
-def _cut_answers(subject: Subject, tokens: dict[str, list[TokenisedSample]]) -> list[Finding]:
+def _cut_answers(subject: Subject, tokens: list[tuple[int, TokenisedSample]]) -> list[Finding]:
     """DATA030: rows whose answer reaches beyond the longest sequence; training leaves them out."""
     if subject.max_seq_len <= 0 or subject.task == "text":
         return []
-    hits = [
-        Hit(row.place, f"{len(row.ids)} tokens")
-        for rows in tokens.values()
-        for row in rows
-        if any(row.loss_mask[subject.max_seq_len :])
-    ]
-    severity: Severity = "error" if hits and len(hits) == len(subject.samples) else "warning"
+    rows = {n: f"{len(row.ids)} tokens" for n, row in tokens if any(row.loss_mask[subject.max_seq_len :])}
+    severity: Severity = "error" if rows and len(rows) == len(subject.samples) else "warning"
     title = f"answers would be cut off at {subject.max_seq_len} tokens and are left out"
     fix = "raise train.max_seq_len if the model allows it, or shorten the inputs"
-    return finding(30, severity, title, hits, fix=fix)
+    return row_finding(subject, 30, severity, title, rows, fix=fix)
 
 
 def _unprovable(error: DataError) -> list[Finding]:
@@ -101,20 +108,19 @@ def _no_turn_end(subject: Subject, tokenizer: Tokenizer) -> list[Finding]:
     return finding(32, "info", title, [Hit(tokenizer.name, evidence)], fix="nothing, unless you serve elsewhere")
 
 
-def _unknown_tokens(tokens: dict[str, list[TokenisedSample]], tokenizer: Tokenizer) -> list[Finding]:
+def _unknown_tokens(subject: Subject, tokens: list[tuple[int, TokenisedSample]], tokenizer: Tokenizer) -> list[Finding]:
     """DATA033: text that the vocabulary cannot spell becomes the unknown token, and is lost."""
     unknown = tokenizer.unk_id
     if unknown is None or unknown in (tokenizer.eos_id, tokenizer.bos_id):
         return []
-    rows = [row for listed in tokens.values() for row in listed]
-    counts = [row.ids.count(unknown) for row in rows]
-    total = sum(len(row.ids) for row in rows)
-    if not total or sum(counts) < UNKNOWN_FRACTION * total:
+    counts = [(number, row.ids.count(unknown), len(row.ids)) for number, row in tokens]
+    total, num_unknown = sum(length for _, _, length in counts), sum(count for _, count, _ in counts)
+    if not total or num_unknown < UNKNOWN_FRACTION * total:
         return []
-    title = f"{sum(counts) / total:.1%} of the tokens are unknown to the tokenizer"
-    pairs = zip(rows, counts, strict=True)
-    hits = [Hit(row.place, f"{count} of {len(row.ids)} tokens are unknown") for row, count in pairs if count]
-    return finding(33, "warning", title, hits, fix="use a base model whose tokenizer knows these characters")
+    title = f"{num_unknown / total:.1%} of the tokens are unknown to the tokenizer"
+    rows = {number: f"{count} of {length} tokens are unknown" for number, count, length in counts if count}
+    fix = "use a base model whose tokenizer knows these characters"
+    return row_finding(subject, 33, "warning", title, rows, fix=fix)
 
 
 def _examples(samples: Sequence[Sample], tokenizer: Tokenizer) -> tuple[str, ...]:
