@@ -1,4 +1,4 @@
-"""Run a benchmark by name and keep what it measured: `python benchmarks/run.py start | resume | prediction | real`.
+"""Run a benchmark by name and keep what it measured: `benchmarks/run.py start | resume | prediction | real | plan`.
 
 Each writes `benchmarks/results/NAME.json`: configuration, metrics, device, versions, commit, date. RECORDS.md is the
 table that people read; LOG.md says what was tried.
@@ -21,7 +21,7 @@ from typing import Any
 from foretune.hardware.detect import detect_machine
 
 HERE = Path(__file__).parent
-NAMES = ("start", "resume", "prediction", "real")
+NAMES = ("start", "resume", "prediction", "real", "plan")
 
 
 def environment() -> dict[str, Any]:

@@ -40,7 +40,8 @@ def forecast_shown(forecast: Forecast, *, explain: bool = False) -> list[Rendera
         "cost": _cost(forecast.cost_usd, forecast.price),
         "host memory": f"{forecast.cpu_ram_gb:.1f} GB, disk {forecast.disk_gb:.1f} GB",
     }
-    verdict = {True: "[bold green]It fits.[/]", False: "[bold red]It does not fit.[/]", None: "No device to fit on."}
+    refusal = "It may not fit." if memory.expected <= forecast.device_memory_gb else "It does not fit."
+    verdict = {True: "[bold green]It fits.[/]", False: f"[bold red]{refusal}[/]", None: "No device to fit on."}
     shown: list[RenderableType] = [facts_table(facts), verdict[forecast.fits]]
     if explain:
         shown += ["", *_explained(forecast)]

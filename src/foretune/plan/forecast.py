@@ -119,7 +119,8 @@ def _warnings(
         yield f"rows of {setup.max_seq_len:,} tokens are longer than the model's {longest:,} positions"
     if fits is False:
         need = f"{memory.expected_gb:.0f} GB, up to {memory.high_gb:.0f} GB,"
-        yield f"does not fit: {need} of {usable_gb(setup):.1f} GB on each {setup.device or 'device'}"
+        verdict = "may not fit" if memory.expected_gb <= usable_gb(setup) else "does not fit"
+        yield f"{verdict}: {need} of {usable_gb(setup):.1f} GB on each {setup.device or 'device'}"
         if suggests:
             yield from (f"would fit: {text}" for text in what_fits(setup))
     elif fits and memory.high_gb > 0.95 * usable_gb(setup):
