@@ -16,7 +16,7 @@ from foretune.data.neardup import cluster_roots, near_duplicates, normalised
 from foretune.data.samples import Sample, content_key, sample_hash
 from foretune.errors import DataError
 
-__all__ = ["SPLITS", "Splits", "input_key", "split_samples"]
+__all__ = ["SPLITS", "Splits", "input_key", "split_samples", "without_copies"]
 
 SPLITS = ("train", "validation", "test")
 GIANT_FRACTION, GIANT_MIN = 0.2, 20  # a cluster of near-duplicates beyond this is a template, not copies
@@ -62,7 +62,7 @@ def split_samples(
     """
     warnings: list[str] = []
     rows = sorted(samples, key=lambda sample: (sample_hash(sample), sample.id))
-    rows = _without_copies(rows, [*validation, *test], warnings)
+    rows = without_copies(rows, [*validation, *test], warnings)
     shares = {"test": 0.0 if test else test_fraction, "validation": 0.0 if validation else validation_fraction}
     wanted = {name: share for name, share in shares.items() if share > 0}
     if len(rows) <= len(wanted):
@@ -101,8 +101,8 @@ def _rank(sample: Sample, seed: int) -> str:
     return hashlib.sha256(f"{seed}:{content_key(sample)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _without_copies(rows: list[Sample], held_out: Sequence[Sample], warnings: list[str]) -> list[Sample]:
-    """Training rows less those whose input or declared group stands in a given validation or test split."""
+def without_copies(rows: list[Sample], held_out: Sequence[Sample], warnings: list[str]) -> list[Sample]:
+    """Training rows less those whose input or declared group stands in `held_out`; their number becomes a warning."""
     inputs = {normalised(input_key(sample)) for sample in held_out}
     groups = {sample.group for sample in held_out} - {""}
     kept = [s for s in rows if s.group not in groups and normalised(input_key(s)) not in inputs]

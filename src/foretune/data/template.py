@@ -101,19 +101,21 @@ class ChatTemplate:
                 fix="mend chat_template.jinja of the model folder, or delete it to use foretune's plain form",
             ) from None
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: str = "") -> str:
         """The conversation as text. Raises DataError where the template refuses it."""
-        return self.render_spans(messages, add_generation_prompt=add_generation_prompt).text
+        return self.render_spans(messages, add_generation_prompt=add_generation_prompt, tools=tools).text
 
-    def render_spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> Rendered:
+    def render_spans(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False, tools: str = ""
+    ) -> Rendered:
         """The conversation as text, with the spans of `{% generation %}` blocks (none if the template has none)."""
         if self.has_generation and any(MARKS.search(message.content) for message in messages):
             raise DataError("a message holds the private code points U+10FFF0 or U+10FFF1", fix="take them out")
         try:
             text = self._template.render(
-                messages=[message.to_json() for message in messages],
+                messages=[_template_message(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
-                tools=None,
+                tools=json.loads(tools) if tools else None,
                 documents=None,
                 **self._variables,
             )
@@ -124,6 +126,21 @@ class ChatTemplate:
                 fix="mend the rows, or use a base model whose chat template takes these roles",
             ) from None
         return _without_marks(text) if self.has_generation else Rendered(text)
+
+
+def _template_message(message: Message) -> dict[str, Any]:
+    """The message as templates expect it: without a weight, the arguments of tool calls as objects."""
+    plain = {"role": message.role, "content": message.content, **message.extras}
+    if message.extra and message.tool_calls:
+        plain["tool_calls"] = [_template_call(call) for call in message.tool_calls]
+    return plain
+
+
+def _template_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call.get("function", {})
+    arguments = function.get("arguments")
+    parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return {**call, "function": {**function, "arguments": parsed}}
 
 
 def _without_marks(text: str) -> Rendered:

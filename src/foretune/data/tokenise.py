@@ -90,7 +90,7 @@ def prompt_ids(sample: Sample, tokenizer: Tokenizer) -> list[int]:
     """What inference is fed for this sample: the prompt with the generation prompt; a prefix of its training ids."""
     if sample.is_text:
         return [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    return tokenizer.encode(tokenizer.render(sample.prompt, add_generation_prompt=True))
+    return tokenizer.encode(tokenizer.render(sample.prompt, add_generation_prompt=True, tools=sample.tools))
 
 
 def shown_mask(tokenised: TokenisedSample, tokenizer: Tokenizer, *, marks: tuple[str, str] = ("⟦", "⟧")) -> str:

@@ -189,13 +189,13 @@ class Tokenizer:
         """The raw vocabulary entry of one id."""
         return self.backend.id_to_token(number) or ""
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False, tools: str = "") -> str:
         """The conversation as text, by the model's chat template or foretune's plain form. Raises DataError."""
-        return self.template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self.template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
 
-    def render_spans(self, messages: Sequence[Message]) -> Rendered:
+    def render_spans(self, messages: Sequence[Message], tools: str = "") -> Rendered:
         """The conversation as text with the spans that the template marks as generated."""
-        return self.template.render_spans(messages)
+        return self.template.render_spans(messages, tools=tools)
 
 
 def _digest(files_digest: str, template: str | None) -> str:

@@ -8,10 +8,12 @@
 # `{% generation %}` blocks is taken at its word only where the marks hold the answers.
 from __future__ import annotations
 
+import json
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from foretune.data.samples import Sample
+from foretune.data.samples import Message, Sample
 from foretune.data.template import Rendered
 from foretune.data.tokenizer import Tokenizer
 from foretune.errors import DataError
@@ -26,7 +28,7 @@ FLATTEN = "the template is pretty-printed and renders its own line breaks: take 
 
 
 class Turn(NamedTuple):
-    """One answer to learn: characters [start, end) of the text."""
+    """One answer to learn: characters [start, end) of the text; none of them where its message says not to learn it."""
 
     start: int
     end: int
@@ -50,13 +52,17 @@ def lay_out(sample: Sample, tokenizer: Tokenizer) -> Layout:
     indices = [i for i, message in enumerate(sample.messages) if message.role == "assistant"]
     if not indices:
         raise DataError("no assistant message, so there is nothing to learn", fix="add the answer")
-    rendered = tokenizer.render_spans(sample.messages)
-    prompts = [tokenizer.render(sample.messages[:index], add_generation_prompt=True) for index in indices]
+    rendered = tokenizer.render_spans(sample.messages, sample.tools)
+    _check_tools(sample, tokenizer, rendered.text)
+    _check_tool_results(sample, tokenizer, rendered.text)
+    prompts = [tokenizer.render(sample.messages[:index], True, sample.tools) for index in indices]
     find = _marked_turns if tokenizer.template.has_generation else _proved_turns
     turns = find(sample, tokenizer, rendered, indices, prompts)
-    if tokenizer.turn_end is None and indices[-1] == len(sample.messages) - 1:
-        return Layout(rendered.text[: turns[-1].end], prompts[-1], turns, add_eos=tokenizer.eos_id is not None)
-    return Layout(rendered.text, prompts[-1], turns)
+    ends_here = tokenizer.turn_end is None and indices[-1] == len(sample.messages) - 1
+    text = rendered.text[: turns[-1].end] if ends_here else rendered.text
+    is_learned = [sample.messages[index].learn for index in indices]
+    kept = tuple(turn if learn else Turn(turn.start, turn.start) for turn, learn in zip(turns, is_learned, strict=True))
+    return Layout(text, prompts[-1], kept, add_eos=ends_here and is_learned[-1] and tokenizer.eos_id is not None)
 
 
 def _proved_turns(
@@ -70,11 +76,11 @@ def _proved_turn(sample: Sample, tokenizer: Tokenizer, text: str, index: int, pr
     if not text.startswith(prompt):
         raise _refusal(sample, tokenizer, index, _difference("the generation prompt", prompt, text))
     is_last = index == len(sample.messages) - 1
-    whole = text if is_last else tokenizer.render(sample.messages[: index + 1])
+    whole = text if is_last else tokenizer.render(sample.messages[: index + 1], tools=sample.tools)
     if not text.startswith(whole):
         raise _refusal(sample, tokenizer, index, _difference("the conversation up to it", whole, text))
     answer = whole[len(prompt) :]
-    if not _holds(answer, sample.messages[index].content):
+    if not _holds_all(answer, sample.messages[index]):
         why = f"the template drops or rewrites the answer: it renders {answer[:60]!r}"
         raise _refusal(sample, tokenizer, index, why)
     return Turn(len(prompt), len(prompt) + _learned_length(sample, tokenizer, index, answer))
@@ -112,13 +118,53 @@ def _marked_turn(
     start, end = span
     if text.startswith(prompt):
         start = max(start, len(prompt))
-    if not _holds(text[start:end], sample.messages[index].content):
+    if not _holds_all(text[start:end], sample.messages[index]):
         why = f"its generation marks leave out the answer: they hold {text[start:end][:60]!r}"
         raise _refusal(sample, tokenizer, index, why)
     ending = tokenizer.turn_end[0] if tokenizer.turn_end is not None else ""
     if ending and ending not in text[start:end] and text.startswith(ending, end):
         end += len(ending)
     return Turn(start, end)
+
+
+def _check_tools(sample: Sample, tokenizer: Tokenizer, text: str) -> None:
+    """A template that does not know tools leaves their declarations out, and calls would come from nowhere."""
+    tools = json.loads(sample.tools) if sample.tools else []
+    names = [str(tool.get("function", tool).get("name")) for tool in tools]
+    missing = [name for name in names if name not in text]
+    if tools and (missing or tokenizer.render(sample.messages) == text):
+        what = f"{tokenizer.template.name} leaves the declared tool {(missing or names)[0]!r} out of the prompt"
+        raise DataError(what, fix="use a base model whose chat template knows tools, or take `tools` out of the rows")
+
+
+def _check_tool_results(sample: Sample, tokenizer: Tokenizer, text: str) -> None:
+    """A template that does not know tools may leave their results out, and the answer would come from nowhere."""
+    for index, message in enumerate(sample.messages):
+        if message.role == "tool" and not _holds(text, message.content):
+            raise _refusal(sample, tokenizer, index, "the template leaves the tool's result out")
+
+
+def _holds_all(rendered: str, message: Message) -> bool:
+    """Whether the answer and its tool calls are in the rendered text."""
+    functions = [call.get("function", call) for call in message.tool_calls]
+    return _holds(rendered, message.content) and all(_holds_call(rendered, function) for function in functions)
+
+
+def _holds_call(rendered: str, function: Mapping[str, Any]) -> bool:
+    """Whether the name and every argument of a call are in the text, however the template spells them."""
+    arguments = function.get("arguments") or {}
+    values = json.loads(arguments) if isinstance(arguments, str) else arguments
+    listed = [item for pair in values.items() for item in pair] if isinstance(values, dict) else [values]
+    return all(_spells(rendered, item) for item in (function.get("name"), *listed))
+
+
+def _spells(rendered: str, value: Any) -> bool:
+    if isinstance(value, dict | list):
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        return all(_spells(rendered, item) for item in items)
+    spelled = json.dumps(value, ensure_ascii=False)
+    inside = json.dumps(spelled, ensure_ascii=False)[1:-1]  # JSON within a JSON text
+    return any(text in rendered for text in (spelled, inside, json.dumps(value), str(value)))
 
 
 def _holds(rendered: str, content: str) -> bool:

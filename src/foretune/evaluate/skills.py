@@ -80,7 +80,7 @@ def _answers(chat: ChatEngine, samples: Sequence[ProbeSample], batch_size: int) 
     shortest = 0
     for limit in (*TARGET_LIMITS, max(lengths, default=0)):
         chosen = [place for place, length in enumerate(lengths) if shortest < length <= limit]
-        prompts = [chat.prompt_ids([Message(**turn) for turn in samples[place].messages]) for place in chosen]
+        prompts = [chat.prompt_ids([Message.from_json(turn) for turn in samples[place].messages]) for place in chosen]
         replies = chat.replies(prompts, max_new_tokens=limit + 1, batch_size=batch_size)
         for place, reply in zip(chosen, replies, strict=True):
             answers[place] = reply.text

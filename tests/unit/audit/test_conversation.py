@@ -104,3 +104,16 @@ def test_roles(roles: str, is_good: bool) -> None:
     names = {"s": "system", "u": "user", "a": "assistant"}
     sample = Sample("x", tuple(Message(names[role], "text") for role in roles), place="d:1")
     assert (role_order(subject_of([sample])) == []) is is_good
+
+
+def test_calls_of_tools_are_no_fault() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "rain?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "dry", "tool_call_id": "1"},
+        {"role": "assistant", "content": "no, it stays dry."},
+    ]
+    sample = Sample("a", tuple(Message.from_json(turn) for turn in turns), place="d:1")
+    subject = subject_of([sample])
+    assert role_order(subject) == [] and empty_answers(subject) == []

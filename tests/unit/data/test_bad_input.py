@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from foretune.data.faults import RejectedRows
 from foretune.data.formats import read_samples
 from foretune.data.split import split_samples
 from foretune.errors import DataError
@@ -117,7 +118,7 @@ def test_byte_order_mark_and_crlf_are_no_faults(tmp_path: Path) -> None:
     [
         (chat({"content": "Hi"}, {"role": "assistant", "content": "Hello"}), "message 1 has no role"),
         (chat({"role": "robot", "content": "Hi"}, {"role": "assistant", "content": "x"}), "unknown role, got 'robot'"),
-        (chat({"role": "tool", "content": "1"}, {"role": "assistant", "content": "x"}), "rows with tool calls"),
+        (chat({"role": "tool", "content": "1"}, {"role": "assistant", "content": "x"}), "no call is before it"),
         (chat({"role": "user"}, {"role": "assistant", "content": "x"}), "message 1 has no content"),
         (chat({"role": "user", "content": 5}, {"role": "assistant", "content": "x"}), "content is no text"),
         (chat("Hi", {"role": "assistant", "content": "x"}), "message 1 is no object"),
@@ -128,7 +129,7 @@ def test_byte_order_mark_and_crlf_are_no_faults(tmp_path: Path) -> None:
         (chat(GOOD["messages"][0], {"role": "assistant", "content": ""}), "the answer is empty (message 2)"),
         (chat(GOOD["messages"][0], {"role": "assistant", "content": " \n"}), "the answer is empty"),
         (chat(GOOD["messages"][0], {"role": "assistant", "content": None}), "the answer is empty"),
-        (chat(GOOD["messages"][0], {"role": "assistant", "content": None, "tool_calls": [1]}), "has `tool_calls`"),
+        (chat(GOOD["messages"][0], {"role": "assistant", "content": None, "tool_calls": [1]}), "no list of calls"),
         (chat(), "is no conversation"),
         ({"messages": "Hi"}, "is no conversation"),
         ({"text": "Hi"}, "is no conversation"),
@@ -277,10 +278,15 @@ def test_few_empty_answers_are_left_out_with_a_warning_many_are_faults(tmp_path:
     assert len(faults_of(write(tmp_path / "b.jsonl", line(GOOD) * 50 + empty * 2))) == 2
 
 
-def test_answers_that_ask_not_to_be_learned_are_told(tmp_path: Path) -> None:
-    row = chat(GOOD["messages"][0], {"role": "assistant", "content": "x", "weight": 0})
-    (warning,) = read_samples(write(tmp_path / "a.jsonl", line(row))).warnings
-    assert "`weight: 0` is not supported; 1 such" in warning
+def test_answers_that_are_not_to_be_learned_keep_their_weight(tmp_path: Path) -> None:
+    skipped = {"role": "assistant", "content": "x", "weight": 0}
+    row = chat(GOOD["messages"][0], skipped, *GOOD["messages"])
+    (sample,) = read_samples(write(tmp_path / "a.jsonl", line(row))).samples
+    assert [message.learn for message in sample.messages] == [True, False, True, True]
+    ((_, text),) = faults_of(write(tmp_path / "b.jsonl", line(chat(GOOD["messages"][0], skipped))))
+    assert "every answer has weight 0" in text
+    ((_, text),) = faults_of(write(tmp_path / "c.jsonl", line(chat(GOOD["messages"][0], {**skipped, "weight": 0.5}))))
+    assert "unknown weight, got 0.5, expected 0 or 1" in text
 
 
 def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,3 +296,97 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("foretune.data.files._open", refuse)
     ((_, text),) = faults_of(write(tmp_path / "a.jsonl", line(GOOD)))
     assert "cannot be read (Permission denied)" in text
+
+
+def test_mixed_encodings_name_each_line(tmp_path: Path) -> None:
+    good = '{"prompt": "Zürich", "completion": "ja"}\n'
+    path = write(
+        tmp_path / "a.jsonl", good.encode() + good.encode("latin-1") + good.encode() + good.encode("utf-16-le")
+    )
+    found = faults_of(path)
+    assert [number for number, _ in found][:2] == [2, 4]
+    assert "0xfc" in found[0][1]
+
+
+def test_nested_nulls(tmp_path: Path) -> None:
+    rows = [
+        {"messages": None},
+        {"messages": [None]},
+        {"messages": [{"role": None, "content": None}]},
+        {"messages": [{"role": "user", "content": [None]}, {"role": "assistant", "content": [{"text": None}]}]},
+    ]
+    found = faults_of(write(tmp_path / "a.jsonl", line(GOOD) * 3 + "".join(map(line, rows))))
+    assert sorted({number for number, _ in found}) == [4, 5, 6, 7]
+    nulls = {**GOOD, "tools": None, "id": None, "note": None}
+    (sample,) = read_samples(write(tmp_path / "b.jsonl", line(nulls))).samples
+    assert (sample.id, sample.meta, sample.tools) == ("b-1", {}, "")
+
+
+def test_numbers_where_text_is_expected(tmp_path: Path) -> None:
+    rows = line({"question": "pi?", "answer": 3.14}) + line({"question": 7, "answer": True})
+    data = read_samples(write(tmp_path / "a.jsonl", rows))
+    assert [(s.input_text, s.target) for s in data.samples] == [("pi?", "3.14"), ("7", "true")]
+    row = chat({"role": "user", "content": "pi?"}, {"role": "assistant", "content": 3.14})
+    ((_, text),) = faults_of(write(tmp_path / "b.jsonl", line(row)))
+    assert "message 2: content is no text, got 3.14, expected text" in text
+
+
+@pytest.mark.parametrize("ending", [",\n", ",}\n", " ,\r\n"])
+def test_trailing_commas_are_named(tmp_path: Path, ending: str) -> None:
+    text = line(GOOD).strip()
+    bad = (text[:-1] if "}" in ending else text) + ending
+    ((number, shown),) = faults_of(write(tmp_path / "a.jsonl", line(GOOD) + bad + line(GOOD)))
+    assert number == 2
+    assert "a comma before the closing bracket" in shown if "}" in ending else "a comma behind the object" in shown
+    assert "take the" in shown
+
+
+def test_hidden_and_reversing_characters_are_kept_and_shown_escaped(tmp_path: Path) -> None:
+    odd = "a\u202eb\u200bc\ufeff"
+    row = {"prompt": odd, "completion": odd}
+    (sample,) = read_samples(write(tmp_path / "a.jsonl", json.dumps(row, ensure_ascii=False) + "\n")).samples
+    assert (sample.input_text, sample.target) == (odd, odd)
+    ((_, text),) = faults_of(write(tmp_path / "b.jsonl", line(chat({"role": odd, "content": "x"}))))
+    assert "\\u202e" in text and "\u202e" not in text
+
+
+def test_a_csv_whose_columns_change_keeps_its_good_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "text,label\na,x\nb,y,z\nc\n\nd,w\n")
+    assert [number for number, _ in faults_of(path)] == [3, 4]
+    with RejectedRows(tmp_path / "rejected.jsonl") as rejected:
+        data = read_samples(path, rejected=rejected)
+    assert [sample.target for sample in data.samples] == ["x", "w"]
+    assert [json.loads(text)["raw"] for text in rejected.path.read_text().splitlines()] == ["b,y,z", "c"]
+
+
+def test_an_open_quote_costs_one_row_of_a_csv(tmp_path: Path) -> None:
+    rows = "".join(f"row {number},x\n" for number in range(1000))
+    path = write(tmp_path / "a.csv", f'text,label\n"open,x\n{rows}')
+    with RejectedRows(tmp_path / "rejected.jsonl") as rejected:
+        data = read_samples(path, rejected=rejected)
+    assert len(data.samples) == 1000
+    assert rejected.num_rows == 1
+
+
+def test_parquet_with_nested_lists(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"messages": [[["user", "Hi"], ["assistant", "Hello"]]]}), path)
+    found = faults_of(path)
+    assert all("is no object, got ['" in text for _, text in found)
+    parquet.write_table(pyarrow.table({"text": [[[1, 2], [3]]], "label": ["x"]}), path)
+    assert read_samples(path).samples[0].input_text == "[[1, 2], [3]]"
+    parquet.write_table(
+        pyarrow.table({"prompt": pyarrow.array([b"\xff"], pyarrow.binary()), "completion": ["x"]}), path
+    )
+    assert "no text" in faults_of(path)[0][1]
+
+
+def test_numbers_beyond_reason(tmp_path: Path) -> None:
+    row = '{"prompt": "a", "completion": "b", "n": %s}\n'
+    found = faults_of(write(tmp_path / "a.jsonl", row % 1 + row % ("1" * 5000)))
+    assert found[0][0] == 2
+    data = read_samples(write(tmp_path / "b.jsonl", row % "NaN" + row % "-Infinity"))
+    assert [sample.meta for sample in data.samples] == [{}, {}]

@@ -32,8 +32,8 @@ def role_order(subject: Subject) -> list[Finding]:
 
 
 def _bad_order(sample: Sample) -> list[str]:
-    """The roles, if they are out of order."""
-    roles = [message.role for message in sample.messages]
+    """The roles, if they are out of order; calls of tools and what those return belong to the answer they lead to."""
+    roles = [message.role for message in sample.messages if message.role != "tool" and not message.tool_calls]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     is_good = turns[:1] == ["user"] and all(left != right for left, right in pairwise(turns)) and "system" not in turns
     return [] if is_good else roles
@@ -55,7 +55,11 @@ def _empty(subject: Subject, role: str) -> dict[int, str]:
     """Rows with messages of this role that hold nothing to read, with the numbers of those messages."""
     rows: dict[int, str] = {}
     for row, sample in chat_rows(subject):
-        places = [n for n, m in enumerate(sample.messages, start=1) if m.role == role and not m.content.strip(BLANK)]
+        places = [
+            n
+            for n, m in enumerate(sample.messages, start=1)
+            if m.role == role and not m.tool_calls and not m.content.strip(BLANK)
+        ]
         if places:
             rows[row] = f"message {', '.join(map(str, places))}"
     return rows
