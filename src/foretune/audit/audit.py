@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     duplicates.exact_duplicates,
     duplicates.near_duplicate_rows,
     duplicates.contradictions,
+    duplicates.explained_differences,
     leakage.exact_leaks,
     leakage.near_leaks,
     leakage.group_leaks,

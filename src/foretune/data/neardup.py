@@ -1,72 +1,89 @@
-"""Near-duplicate texts: MinHash over character 5-grams, candidates by banding, every pair checked exactly."""
+"""Near-duplicate texts: how alike two texts are by their character 5-grams, and all pairs that are."""
 
 # SPDX-License-Identifier: Apache-2.0
 #
-# Broder, "On the resemblance and containment of documents" (1997). Texts are lower-cased and their white space is
-# joined. 5-grams that stand in more than 5 % of the texts (and in at least 20) are left out: they are the instruction
-# that every prompt repeats, and would make all rows of a template look alike. Equal texts are always a pair.
+# Broder, "On the resemblance and containment of documents" (1997): the Jaccard index finds reworded copies, the
+# containment finds copies within something (a prefix, a wrapper around the prompt) and truncated ones. Stretches of 20
+# characters that stand in more than 5 % of the texts (and in at least 20) are left out: they are the instruction that
+# every prompt repeats, and would make all rows of a template look alike. Every candidate is measured exactly.
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["GRAM", "Pair", "cluster_roots", "near_duplicates", "normalised"]
+from foretune.data.candidates import SHORT_GRAMS, candidates, sketch
+from foretune.data.shingles import (
+    GRAM,
+    I64,
+    MAX_CHARS,
+    U64,
+    Grams,
+    compared,
+    gram_sets,
+    normalised,
+    runs,
+    template_grams,
+)
 
-GRAM = 5
-NUM_BANDS, BAND_ROWS = 32, 4
-NUM_HASHES = NUM_BANDS * BAND_ROWS
-COMMON_FRACTION, COMMON_COUNT = 0.05, 20
-MAX_CHARS = 20_000  # of one text; near-duplicates that differ only behind this are pairs as well
-CHUNK_CHARS = 2_000_000
-COUNT_BITS = 22
-PACK = 1 << 31  # two row numbers are packed into one integer in this base
-LONG_GRAMS = 150
-CROWD = 40  # texts in one band bucket that are all compared with each other; in larger ones each with the first few
-LEADERS = 4
-MARGIN = 0.15  # how far below the threshold an estimate may lie before the exact check is skipped
-WHITE = re.compile(r"\s+")
+__all__ = ["GRAM", "Pair", "cluster_roots", "compared", "is_long", "near_duplicates", "normalised"]
 
-U32 = npt.NDArray[np.uint32]
-I64 = npt.NDArray[np.int64]
+SAMPLE_TEXTS = 4000  # texts that templates are sought in
+LONG_GRAMS = SHORT_GRAMS
+MIN_CONTAINED = 30  # 5-grams of a text that can be contained in another; chance contains shorter ones
+PART_CHARS = 4_000_000  # of the texts measured at a time
+KEPT_CHARS = 50_000_000
 
 
 class Pair(NamedTuple):
-    """Two alike texts by index, `left` < `right`; similarity is the Jaccard index of their 5-grams, in [0, 1]."""
+    """Two alike texts by index, `left` < `right`.
+
+    `similarity` is the Jaccard index of their 5-grams, `containment` the share of the smaller set that is in the other;
+    both in [0, 1].
+    """
 
     left: int
     right: int
     similarity: float
+    containment: float = 1.0
 
 
-def normalised(text: str) -> str:
-    """The text as it is compared: lower case, white space joined to single blanks."""
-    return WHITE.sub(" ", text).strip().casefold()
+def is_long(text: str) -> bool:
+    """Whether a text (as it is compared) is so long that chance never makes it half like another one."""
+    return len(text) >= LONG_GRAMS + GRAM
 
 
-def near_duplicates(texts: Sequence[str], *, threshold: float = 0.7, long_threshold: float = 0.5) -> list[Pair]:
+def near_duplicates(
+    texts: Sequence[str], *, threshold: float = 0.7, long_threshold: float = 0.5, containment: float = 0.0
+) -> list[Pair]:
     """Pairs of texts whose 5-grams have a Jaccard index of at least `threshold`, sorted.
 
-    Where both texts have 150 5-grams or more, `long_threshold` holds: chance never makes long texts that alike.
-    Equal texts are linked to the first of their kind only, and so are crowds of alike texts to a few leaders: joining
-    the pairs gives the right clusters, but not every pair inside a large cluster is listed. Empty texts are never
-    pairs. Deterministic.
+    Where both texts have 150 5-grams or more, `long_threshold` holds: chance never makes long texts that alike. With
+    `containment` > 0 also pairs where that share of the smaller text (30 5-grams or more) stands in the other. Case,
+    white space and punctuation do not count. Texts that are equal so are linked to the first of their kind only, and
+    members of crowds to a few leaders: joining the pairs gives the right clusters, but not every pair inside a large
+    cluster is listed. Empty texts are never pairs. Deterministic. `texts` is read three times, in blocks, and may be
+    a view of a file: besides it, about 1.3 KB a text is needed (measured on a million of 400 characters).
     """
-    first: dict[str, int] = {}
-    pairs = []
-    for index, text in enumerate(map(normalised, texts)):
-        leader = first.setdefault(text, index)
-        if leader != index and text:
-            pairs.append(Pair(leader, index, 1.0))
-    unique = [(text, index) for text, index in first.items() if text]
-    grams = _gram_sets([text for text, _ in unique])
-    for left, right, similarity in _alike(grams, threshold, min(threshold, long_threshold)):
-        a, b = sorted((unique[left][1], unique[right][1]))
-        pairs.append(Pair(a, b, similarity))
-    return sorted(pairs)
+    view = _Compared(texts)
+    firsts, equal = _equal_texts(view.digests)
+    rows = [Pair(left, right, 1.0) for left, right in equal.tolist()]
+    template = _template(view, firsts)
+    least = min(threshold, long_threshold)
+    found = firsts[candidates(sketch(view.pick(firsts), len(firsts), template), least)]
+    limits = _Limits(threshold, least, containment or 2.0)
+    rows += [pair for part in _parts(texts, found) for pair in _measured(view, part, template, limits)]
+    return sorted(rows)
+
+
+class _Limits(NamedTuple):
+    """From what on texts are alike: the Jaccard index, the same of long texts, the containment."""
+
+    short: float
+    long: float
+    contained: float
 
 
 def cluster_roots(num: int, links: Iterable[tuple[int, int]]) -> list[int]:
@@ -85,146 +102,80 @@ def cluster_roots(num: int, links: Iterable[tuple[int, int]]) -> list[int]:
     return [find(item) for item in range(num)]
 
 
-class _Grams(NamedTuple):
-    """5-gram hashes of all texts in one array, distinct within a text; text i has [starts[i], starts[i + 1])."""
+class _Compared:
+    """The texts as they are compared: the first 50 M characters are kept, the others made when they are asked for."""
 
-    hashes: U32
-    starts: I64
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self.kept: list[str] = []
+        self.digests = np.fromiter(self._digests(), np.uint64, len(texts))
 
+    def _digests(self) -> Iterator[int]:
+        """64 bits of BLAKE2b of each text; 0 for the empty one."""
+        room = KEPT_CHARS
+        for text in self.texts:
+            plain = compared(text)
+            if room > 0:
+                self.kept.append(plain)
+                room -= len(plain)
+            data = plain.encode("utf-8", "surrogatepass")
+            yield int.from_bytes(blake2b(data, digest_size=8).digest()) if data else 0
 
-def _gram_sets(texts: Sequence[str]) -> _Grams:
-    if not texts:
-        return _Grams(np.empty(0, np.uint32), np.zeros(1, np.int64))
-    parts, sizes = [], []
-    for chunk in _chunks(texts):
-        keys = _gram_keys(chunk)
-        parts.append((keys & np.uint64(0xFFFFFFFF)).astype(np.uint32))
-        sizes.append(np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(chunk)))
-    hashes, counts = np.concatenate(parts), np.concatenate(sizes)
-    rare = _rare(hashes, len(texts))
-    owner = np.repeat(np.arange(len(texts)), counts)
-    kept = np.bincount(owner[rare], minlength=len(texts))
-    return _Grams(hashes[rare], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64))
-
-
-def _chunks(texts: Sequence[str]) -> Iterable[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text[:MAX_CHARS])
-        size += len(chunk[-1])
-        if size >= CHUNK_CHARS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+    def pick(self, numbers: I64) -> Iterator[str]:
+        kept = self.kept
+        return (kept[at] if at < len(kept) else compared(self.texts[at]) for at in numbers.tolist())
 
 
-def _gram_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """Distinct (text number << 32 | hash of a 5-gram), sorted. A text shorter than 5 is padded with blanks."""
-    padded = [text.ljust(GRAM) for text in texts]
-    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    num_windows = len(codes) - GRAM + 1
-    hashes = np.zeros(num_windows, np.uint64)
-    for offset in range(GRAM):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[offset : offset + num_windows]
-    hashes ^= hashes >> np.uint64(31)
-    hashes *= np.uint64(0xBF58476D1CE4E5B9)
-    hashes >>= np.uint64(32)
-    lengths = np.array([len(text) for text in padded])
-    ends = np.cumsum(lengths)
-    owner = np.repeat(np.arange(len(padded)), lengths)[:num_windows]
-    inside = np.arange(num_windows) + GRAM <= ends[owner]
-    return _distinct((owner[inside].astype(np.uint64) << np.uint64(32)) | hashes[inside])
+def _equal_texts(digests: U64) -> tuple[I64, I64]:
+    """The first text of each kind in order, and links (first, later) of the others; empty texts are in neither."""
+    order = np.argsort(digests, kind="stable")
+    order = order[np.searchsorted(digests[order], 1) :]
+    starts, sizes = runs(digests[order])
+    firsts = order[starts]
+    links = np.stack([np.repeat(firsts, sizes), order], axis=1)
+    return np.sort(firsts), links[links[:, 0] != links[:, 1]]
 
 
-def _distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The distinct values, sorted; faster than numpy's own for millions of integers."""
-    ordered = np.sort(values)
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+def _template(view: _Compared, firsts: I64) -> U64:
+    """The 20-grams of templates, sought in the texts with the smallest digests, wherever they stand."""
+    chosen = np.sort(firsts[np.argsort(view.digests[firsts], kind="stable")[:SAMPLE_TEXTS]])
+    return template_grams(view.pick(chosen), len(chosen))
 
 
-def _rare(hashes: U32, num_texts: int) -> npt.NDArray[np.bool_]:
-    """Which hashes stand in few enough texts, counted in a table of 4 M cells."""
-    limit = max(COMMON_COUNT, COMMON_FRACTION * num_texts)
-    cells = hashes >> np.uint32(32 - COUNT_BITS)
-    counts = np.bincount(cells, minlength=1 << COUNT_BITS)
-    rare: npt.NDArray[np.bool_] = counts[cells] <= limit
-    return rare
+def _parts(texts: Sequence[str], pairs: I64) -> Iterator[I64]:
+    """The pairs in parts whose texts fit into memory."""
+    if not len(pairs):
+        return
+    lengths = np.array([len(texts[number]) for number in pairs.ravel().tolist()]).reshape(-1, 2)
+    filled = np.cumsum(np.minimum(lengths, MAX_CHARS).sum(axis=1)) // PART_CHARS
+    yield from np.split(pairs, np.flatnonzero(np.diff(filled)) + 1)
 
 
-def _signatures(grams: _Grams, filled: I64) -> U32:
-    """MinHash signatures (num_texts, 128) of the texts that have any 5-gram left."""
-    random = np.random.default_rng(0x5EED)
-    factors = random.integers(0, 1 << 32, NUM_HASHES, dtype=np.uint32) | np.uint32(1)
-    shifts = random.integers(0, 1 << 32, NUM_HASHES, dtype=np.uint32)
-    result = np.empty((len(filled), NUM_HASHES), np.uint32)
-    starts = grams.starts[:-1][filled]
-    for number in range(NUM_HASHES):
-        mixed = grams.hashes * factors[number] + shifts[number]
-        mixed ^= mixed >> np.uint32(15)
-        result[:, number] = np.minimum.reduceat(mixed * np.uint32(0x2C1B3C6D), starts)
-    return result
+def _measured(view: _Compared, pairs: I64, template: U64, limits: _Limits) -> list[Pair]:
+    """The pairs that are alike enough."""
+    numbers, places = np.unique(pairs, return_inverse=True)
+    grams = gram_sets(view.pick(numbers), template)
+    left, right = places.reshape(-1, 2).T
+    both = _shared(grams, left, right)
+    sizes = grams.sizes
+    smaller = np.minimum(sizes[left], sizes[right])
+    jaccard = both / np.maximum(sizes[left] + sizes[right] - both, 1)
+    contained = both / np.maximum(smaller, 1)
+    needed = np.where(smaller >= LONG_GRAMS, limits.long, limits.short)
+    kept = (jaccard >= needed) | ((contained >= limits.contained) & (smaller >= MIN_CONTAINED))
+    rows = zip(*pairs[kept].T.tolist(), jaccard[kept].tolist(), contained[kept].tolist(), strict=True)
+    return [Pair(a, b, similarity, share) for a, b, similarity, share in rows]
 
 
-def _alike(grams: _Grams, threshold: float, long_threshold: float) -> list[tuple[int, int, float]]:
-    filled = np.flatnonzero(np.diff(grams.starts))
-    if len(filled) < 2:
-        return []
-    signatures = _signatures(grams, filled)
-    candidates = _candidates(signatures)
-    if not len(candidates):
-        return []
-    agreement = _agreement(signatures, candidates)
-    sizes = np.diff(grams.starts)[filled][candidates].min(axis=1)
-    needed = np.where(sizes >= LONG_GRAMS, long_threshold, threshold)
-    kept = agreement >= needed - MARGIN
-    found = []
-    for (left, right), least in zip(filled[candidates[kept]].tolist(), needed[kept].tolist(), strict=True):
-        similarity = _jaccard(grams, left, right)
-        if similarity >= least:
-            found.append((left, right, similarity))
-    return found
-
-
-def _candidates(signatures: U32) -> I64:
-    """Pairs of rows that agree in all hashes of at least one band; shape (num_pairs, 2), distinct."""
-    num = len(signatures)
-    keys = []
-    for band in range(NUM_BANDS):
-        rows = signatures[:, band * BAND_ROWS : (band + 1) * BAND_ROWS].astype(np.uint64)
-        key = np.zeros(num, np.uint64)
-        for column in range(BAND_ROWS):
-            key = key * np.uint64(0x9E3779B97F4A7C15) + rows[:, column]
-        keys.append(_bucket_pairs(key))
-    packed = _distinct(np.concatenate(keys))
-    return np.stack([packed // PACK, packed % PACK], axis=1)
-
-
-def _bucket_pairs(key: npt.NDArray[np.uint64]) -> I64:
-    """Packed pairs of rows with equal keys."""
-    order = np.argsort(key, kind="stable")
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(key[order])) + 1, [len(key)]])
-    shared = np.flatnonzero(np.diff(edges) > 1)
-    pairs: list[Any] = []
-    for start, end in zip(edges[shared].tolist(), edges[shared + 1].tolist(), strict=True):
-        bucket = order[start:end]
-        leaders = bucket if len(bucket) <= CROWD else bucket[:LEADERS]
-        pairs += [leader * PACK + bucket[number + 1 :] for number, leader in enumerate(leaders)]
-    return np.concatenate(pairs).astype(np.int64) if pairs else np.empty(0, np.int64)
-
-
-def _agreement(signatures: U32, pairs: I64) -> npt.NDArray[np.float64]:
-    """The share of equal hashes of each pair: estimates the Jaccard index with a standard error of at most 0.044."""
-    result = np.empty(len(pairs))
-    for start in range(0, len(pairs), 50_000):
-        part = pairs[start : start + 50_000]
-        result[start : start + len(part)] = (signatures[part[:, 0]] == signatures[part[:, 1]]).mean(axis=1)
-    return result
-
-
-def _jaccard(grams: _Grams, left: int, right: int) -> float:
-    a = grams.hashes[grams.starts[left] : grams.starts[left + 1]]
-    b = grams.hashes[grams.starts[right] : grams.starts[right + 1]]
-    both = int(np.isin(a, b, assume_unique=True, kind="sort").sum())
-    return both / (len(a) + len(b) - both)
+def _shared(grams: Grams, left: I64, right: I64) -> I64:
+    """How many 5-grams each pair of texts has in common."""
+    hashes, starts = grams
+    pieces = []
+    for side in (left, right):
+        sizes = starts[side + 1] - starts[side]
+        pair = np.repeat(np.arange(len(side)), sizes)
+        within = np.arange(len(pair)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        pieces.append((pair.astype(np.uint64) << np.uint64(32)) | hashes[np.repeat(starts[side], sizes) + within])
+    keys = np.sort(np.concatenate(pieces))
+    twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+    return np.bincount(twice.astype(np.int64), minlength=len(left))

@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foretune.data.formats import read_samples
-from foretune.data.neardup import cluster_roots, near_duplicates, normalised
+from foretune.data.neardup import cluster_roots, compared, near_duplicates, normalised
 from foretune.data.split import input_key
 
 
@@ -113,9 +118,98 @@ def test_normalised_joins_white_space_and_case() -> None:
 
 @pytest.mark.req("R142")
 def test_real_questions_have_the_near_copies_that_were_measured(shared_data: Path) -> None:
-    """banking77 has 1,121 pairs at 0.7 by a plain computation of all pairs; crowds are linked to leaders only."""
-    texts = [input_key(sample) for sample in read_samples(shared_data / "banking77").samples]
+    """banking77 has 1,121 pairs at 0.7 by a plain computation of all pairs; equal texts are linked to the first."""
+    samples = read_samples(shared_data / "banking77").samples
+    texts = [input_key(sample) for sample in samples]
     pairs = near_duplicates(texts)
     assert len(texts) == 13_083
-    assert 900 <= len(pairs) <= 1_121
-    assert sum(pair.similarity == 1 for pair in pairs) in range(10, 30)
+    assert 1_110 <= len(pairs) <= 1_160
+    assert sum(samples[pair.left].target != samples[pair.right].target for pair in pairs) == 78
+
+
+def test_punctuation_does_not_count_but_alone_it_does() -> None:
+    assert compared("Hello,  World! it's_x") == "hello world its_x"
+    assert compared("?!") == "?!"
+    texts = ["where is my card?", "Where is my card", "?!", "?!", "!?"]
+    assert [(pair.left, pair.right) for pair in near_duplicates(texts)] == [(0, 1), (2, 3)]
+
+
+@pytest.mark.req("R142")
+def test_copies_within_something_are_found_by_containment() -> None:
+    rng = random.Random(8)
+    originals = [sentence(rng, 12) for _ in range(300)]
+    wrapper = "Below is a task. Answer it well.\n{}\nWrite nothing else, and do not explain what you have done."
+    wrapped = [wrapper.format(text) for text in originals[:12]]
+    cut = [text[: len(text) * 6 // 10] for text in originals[12:30]]
+    texts = [*originals, *wrapped, *cut]
+    assert near_duplicates(texts) == []
+    pairs = near_duplicates(texts, containment=0.9)
+    assert {(pair.left, pair.right) for pair in pairs} == {(number, 300 + number) for number in range(30)}
+    assert all(pair.containment > 0.9 and pair.similarity < 0.7 for pair in pairs)
+
+
+def test_all_pairs_above_the_threshold_are_found() -> None:
+    rng = random.Random(9)
+    texts = [sentence(rng, rng.randint(3, 60)) for _ in range(120)]
+    texts += [typos(text, rng.choice((0.01, 0.03, 0.05)), rng) for text in texts for _ in range(2)]
+    texts = list(dict.fromkeys(texts))
+    expected = {
+        (left, right)
+        for left in range(len(texts))
+        for right in range(left + 1, len(texts))
+        if jaccard(texts[left], texts[right]) >= 0.7
+    }
+    found = {(pair.left, pair.right) for pair in near_duplicates(texts, long_threshold=0.7)}
+    assert len(expected) > 100
+    assert found == expected
+
+
+def test_order_of_the_texts_does_not_matter() -> None:
+    rng = random.Random(10)
+    texts = [sentence(rng, 15) for _ in range(200)]
+    texts += [typos(text, 0.03, rng) for text in texts[:80]]
+    order = rng.sample(range(len(texts)), len(texts))
+    straight = {frozenset((pair.left, pair.right)) for pair in near_duplicates(texts)}
+    shuffled = near_duplicates([texts[number] for number in order])
+    assert {frozenset((order[pair.left], order[pair.right])) for pair in shuffled} == straight
+
+
+def test_texts_may_be_a_view_of_something_larger() -> None:
+    class View(Sequence[str]):
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: Any) -> Any:
+            return sentence(random.Random(index % 30), 12)
+
+    assert [(pair.left, pair.right) for pair in near_duplicates(View())] == [(n, n + 30) for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 70_000, "\ud800 lone surrogate " * 5, "\x00\u200f\u202e" * 30, "日本語の文章です" * 4]
+)
+def test_odd_texts(text: str) -> None:
+    assert [(pair.left, pair.right) for pair in near_duplicates([text, "other words", text])] == [(0, 2)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(max_size=60), max_size=12))
+def test_any_texts_give_sorted_pairs(texts: list[str]) -> None:
+    pairs = near_duplicates([*texts, *texts], containment=0.9)
+    assert pairs == sorted(set(pairs))
+    assert all(0 <= pair.left < pair.right < 2 * len(texts) for pair in pairs)
+    assert all(0 <= pair.similarity <= 1 and 0 <= pair.containment <= 1 for pair in pairs)
+    roots = cluster_roots(2 * len(texts), [pair[:2] for pair in pairs])
+    assert all(roots[n] == roots[n + len(texts)] for n, text in enumerate(texts) if compared(text))
+
+
+def test_thirty_thousand_rows_take_seconds() -> None:
+    """A million rows in 5 minutes on 2 cores: 30,000 in 18 CPU seconds."""
+    rng = random.Random(11)
+    words = [sentence(rng, 1) for _ in range(8000)]
+    texts = [" ".join(rng.choices(words, k=60)) for _ in range(29_000)]
+    texts += [typos(text, 0.03, rng) for text in texts[:1000]]
+    start = time.process_time()
+    pairs = near_duplicates(texts, containment=0.9)
+    assert time.process_time() - start < 18
+    assert {(pair.left, pair.right) for pair in pairs} == {(number, 29_000 + number) for number in range(1000)}
