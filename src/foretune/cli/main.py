@@ -21,6 +21,7 @@ from foretune.cli import (
     audit,
     chat,
     config,
+    data,
     diagnose,
     doctor,
     evaluate,
@@ -52,6 +53,7 @@ for verb in (init, run, plan, audit, train, evaluate, diagnose, report, chat, do
     app.command()(verb.command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,52 @@
+"""`foretune data`: conversion with rows put aside, and benchmark items found in a file."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+Cli = Any  # the fixture of conftest.py
+QUESTION = "how many ducks does a farmer have who sells half of her forty eight ducks on monday morning"
+
+
+def test_a_table_becomes_messages(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,completion\nhi,hello\nbye,see you\n")
+    target = tmp_path / "rows.jsonl"
+    result = cli("data", "convert", str(tmp_path / "rows.csv"), str(target), "--to", "messages", "--json")
+    assert result.code == 0 and json.loads(result.out)["num_rows"] == 2
+    first = json.loads(target.read_text().splitlines()[0])
+    assert [m["content"] for m in first["messages"]] == ["hi", "hello"]
+
+
+def test_faulty_rows_are_put_aside_when_asked(cli: Cli, tmp_path: Path) -> None:
+    source, target = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "hi", "completion": "hello"}\n{"prompt": "hi"\n')
+    command = ("data", "convert", str(source), str(target), "--to", "alpaca")
+    refused = cli(*command)
+    assert refused.code == 3 and "rows.jsonl:2" in refused.err and not target.exists()
+    aside = tmp_path / "rejected.jsonl"
+    result = cli(*command, "--rejected", str(aside))
+    assert result.code == 0 and len(target.read_text().splitlines()) == 1
+    assert json.loads(aside.read_text().splitlines()[0])["line"] == 2
+
+
+def test_an_unknown_form_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "hi", "completion": "hello"}\n')
+    result = cli("data", "convert", str(tmp_path / "rows.jsonl"), str(tmp_path / "o.jsonl"), "--to", "alpacca")
+    assert result.code == 2 and "alpaca" in result.err
+
+
+def test_benchmark_items_are_found(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "quiz.jsonl").write_text(json.dumps({"question": QUESTION, "answer": "24"}) + "\n")
+    rows = [{"prompt": f"Tell me, {QUESTION}?", "completion": "24"}, {"prompt": "hi", "completion": "hello"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("data", "contamination", str(tmp_path / "rows.jsonl"), "--benchmarks")
+    index = tmp_path / "index.npz"
+    found = cli(*command, str(tmp_path / "bench"), "--save-index", str(index), "--json")
+    (row,) = json.loads(found.out)["rows"]
+    assert row["place"].endswith("rows.jsonl:1") and "quiz.jsonl:1" in row["item"]
+    assert json.loads(cli(*command, str(index), "--json").out)["rows"] == [row]
+    assert "repeat an item" in cli(*command, str(index)).out
