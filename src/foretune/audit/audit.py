@@ -11,9 +11,12 @@ from foretune.audit.checks import (
     conversation,
     duplicates,
     groups,
+    labels,
     language,
     leakage,
     pii,
+    quality,
+    references,
     sizes,
     structure,
     text,
@@ -60,6 +63,9 @@ CHECKS: tuple[Check, ...] = (
     language.language_mix,
     groups.group_shares,
     groups.harsh_words,
+    labels.label_noise_rows,
+    references.wrong_references,
+    quality.quality_rules,
     pii.personal_data,
 )
 SEVERITIES = ("error", "warning", "info")

@@ -52,7 +52,12 @@ TRAINING_METHODS = {
     "classify": "classification head",
     "pretrain": "pretraining",
 }
-QUANTITIES = {"train_seconds": "Training time", "peak_memory_gb": "Peak memory", "cost_usd": "Cost"}
+QUANTITIES = {
+    "train_seconds": "Training time",
+    "total_seconds": "All in all",
+    "peak_memory_gb": "Peak memory",
+    "cost_usd": "Cost",
+}
 
 
 def metric_name(metric: str) -> str:
