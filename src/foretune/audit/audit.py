@@ -79,7 +79,7 @@ def audit(
     max_seq_len: int = 0,
     run_dir: Path | None = None,
 ) -> AuditRecord:
-    """Run every check on the splits of a data set version; errors come first, then by id.
+    """Run every check on the splits of a data set version; errors come first, then what spoils most rows.
 
     Without a tokenizer there are no token statistics. `max_seq_len` is in tokens, 0 = no limit. Writes `audit.json`
     into `run_dir` if one is given. Finding errors is not an error of this function: the journey's gate decides.
@@ -90,10 +90,14 @@ def audit(
     record = AuditRecord(
         dataset_version=dataset.version,
         num_samples=len(subject.samples),
-        findings=tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.id))),
+        findings=tuple(sorted(findings, key=_rank)),
         tokens=report.stats,
         examples=report.examples,
     )
     if run_dir is not None:
         record.write(run_dir)
     return record
+
+
+def _rank(finding: Finding) -> tuple[int, float, str]:
+    return SEVERITIES.index(finding.severity), -finding.effect, finding.id

@@ -177,7 +177,8 @@ def audit_shown(record: AuditRecord) -> list[RenderableType]:
 
 def _finding_lines(finding: Finding) -> Iterator[str]:
     style = SEVERITY_STYLE[finding.severity]
-    rows = f" ({finding.count:,} rows)" if finding.count > 1 else ""
+    sure = f", about {finding.certainty:.0%} of them truly wrong" if finding.certainty < 0.995 else ""
+    rows = f" ({finding.count:,} rows{sure})" if finding.count > 1 else ""
     yield f"[{style}]{finding.severity:7}[/] {finding.id} {escape(finding.title)}{rows}"
     if finding.places:
         more = f" and {finding.count - 5:,} more" if finding.count > 5 else ""
