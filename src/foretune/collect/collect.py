@@ -3,10 +3,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from foretune.collect.hub import collect_hub, parse_hub_name
+from foretune.collect.sources import file_time, licence_warnings, read_card
 from foretune.config.job import DataConfig, JobConfig
 from foretune.data.files import DataFile, find_files, split_of
 from foretune.data.formats import ReadData, read_files
@@ -16,7 +19,10 @@ from foretune.data.store import DatasetStore
 from foretune.errors import ConfigError
 from foretune.records.dataset import DatasetRecord, DatasetSource
 
-__all__ = ["collect"]
+__all__ = ["SOURCES_DIR", "collect"]
+
+SOURCES_DIR = ".sources"  # below the runs folder: what was fetched from elsewhere
+HUB = "hf:"
 
 Files = dict[str, list[DataFile]]  # train, validation, test
 
@@ -38,11 +44,13 @@ def collect(job: JobConfig, *, folder: Path, runs_dir: Path, run_dir: Path) -> D
     """Read, split and store the data of a job; write `dataset.json` into `run_dir`.
 
     Paths of the job are relative to `folder`. Files of a folder that name their split (`train`, `dev`, `test`) keep
-    it; where there is no validation file, validation is taken from the training rows, never from test. Raises
-    ConfigError, NotFound, MissingDependency, and DataError with every fault of every file.
+    it; where there is no validation file, validation is taken from the training rows, never from test. A path
+    `hf:owner/name[:config][@revision]` is fetched from the Hugging Face hub first. Licence and share policy come from
+    the `source.json` beside a file; a licence that is not known is a warning. Raises ConfigError, NotFound,
+    MissingDependency, ServeError (the hub), and DataError with every fault of every file.
     """
     warnings: list[str] = []
-    files = _files(job.data, folder, warnings)
+    files = _files(job.data, folder, runs_dir, warnings)
     read = _read(job, files)
     warnings += [warning for part in read.present for warning in part.warnings]
     task = read.train.task
@@ -54,25 +62,26 @@ def collect(job: JobConfig, *, folder: Path, runs_dir: Path, run_dir: Path) -> D
     unseen = sorted(set(labels) - {sample.target for sample in splits.train})
     if unseen:
         warnings.append(f"classes that training never sees: {', '.join(map(repr, unseen[:5]))}")
+    sources = tuple(_sources(read.present, folder))
     record = DatasetRecord(
         version=version,
         task=task,
-        sources=tuple(_sources(read.present, folder)),
+        sources=sources,
         splits=store.infos(version),
         labels=labels,
         num_clusters=splits.num_clusters,
         seed=job.seed,
-        warnings=(*warnings, *splits.warnings),
+        warnings=(*warnings, *splits.warnings, *licence_warnings({s.name or s.path: s.licence for s in sources})),
     )
     record.write(run_dir)
     return record
 
 
-def _files(data: DataConfig, folder: Path, warnings: list[str]) -> Files:
+def _files(data: DataConfig, folder: Path, runs_dir: Path, warnings: list[str]) -> Files:
     """The files of each split: by the names in a folder, then by `validation_path` and `test_path`."""
     if not data.path:
         raise ConfigError("data.path is not set", fix='add path = "data.jsonl" under [data] in the job file')
-    main = folder / data.path
+    main = _fetched(data.path, runs_dir) if data.path.startswith(HUB) else folder / data.path
     files: Files = {"train": find_files(main), "validation": [], "test": []}
     if main.is_dir():
         files = _by_name(files["train"], warnings)
@@ -80,6 +89,13 @@ def _files(data: DataConfig, folder: Path, warnings: list[str]) -> Files:
         if path:
             files[name] = find_files(folder / path)
     return files
+
+
+def _fetched(path: str, runs_dir: Path) -> Path:
+    """The folder with the files of a hub data set, fetched unless they are there."""
+    name = parse_hub_name(path)
+    slug = re.sub(r"[^\w.-]+", "--", path.removeprefix(HUB))
+    return collect_hub(name, runs_dir / SOURCES_DIR / slug).folder
 
 
 def _by_name(files: Sequence[DataFile], warnings: list[str]) -> Files:
@@ -135,4 +151,16 @@ def _sources(parts: Iterable[ReadData], folder: Path) -> Iterable[DatasetSource]
     for part in parts:
         for source in part.sources:
             path = source.path.relative_to(folder) if source.path.is_relative_to(folder) else source.path
-            yield DatasetSource(path=str(path), sha256=source.sha256, format=source.format, num_rows=source.num_rows)
+            card = read_card(source.path)
+            yield DatasetSource(
+                path=str(path),
+                sha256=source.sha256,
+                format=source.format,
+                num_rows=source.num_rows,
+                licence=card.licence,
+                kind=card.kind,
+                name=card.name,
+                url=card.url,
+                retrieved_at=card.retrieved_at or file_time(source.path),
+                share=card.share,
+            )

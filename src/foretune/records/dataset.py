@@ -3,24 +3,60 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from foretune.records.base import Record
 
-__all__ = ["DatasetRecord", "DatasetSource", "SplitInfo"]
+__all__ = [
+    "SHARE_POLICIES",
+    "UNKNOWN_LICENCE",
+    "DatasetRecord",
+    "DatasetSource",
+    "Provenance",
+    "SharePolicy",
+    "SplitInfo",
+]
+
+SharePolicy = Literal["public", "link-only", "internal", "none"]  # from the freest to the strictest
+SHARE_POLICIES: tuple[SharePolicy, ...] = get_args(SharePolicy)
+UNKNOWN_LICENCE = "unknown"
+
+
+class Provenance(BaseModel):
+    """Where one record came from: `retrieved_at` is UTC (ISO 8601), `sha256` of the record as it was received.
+
+    `share` says who may see it: anyone (`public`), anyone but only as a link with its hash (`link-only`), the team
+    (`internal`), or nobody outside this data folder (`none`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    source: str
+    licence: str
+    retrieved_at: str
+    sha256: str
+    share: SharePolicy = "internal"
+    url: str = ""
 
 
 class DatasetSource(BaseModel):
-    """One file that samples came from; `sha256` is of its bytes."""
+    """One file that samples came from; `sha256` is of its bytes, `retrieved_at` UTC (ISO 8601).
+
+    `kind` is file, hub, newsapi, gdelt, log or annotation; `share` as in `Provenance`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     path: str
     sha256: str
     format: str
     num_rows: int
-    licence: str = "unknown"
+    licence: str = UNKNOWN_LICENCE
+    kind: str = "file"
+    name: str = ""
+    url: str = ""
+    retrieved_at: str = ""
+    share: SharePolicy = "internal"
 
 
 class SplitInfo(BaseModel):

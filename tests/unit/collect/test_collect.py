@@ -87,7 +87,7 @@ def test_a_folder_without_training_file_uses_the_validation_file(tmp_path: Path)
     write_pairs(tmp_path / "data" / "test.jsonl", 10, first=100)
     record = collected(tmp_path, path="data")
     assert sizes(record) == {"train": 18, "validation": 2, "test": 10}
-    assert record.warnings == ("no training file in the folder: dev.jsonl is split into train and validation instead",)
+    assert record.warnings[0] == "no training file in the folder: dev.jsonl is split into train and validation instead"
 
 
 @pytest.mark.req("R128")
