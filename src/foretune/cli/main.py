@@ -20,6 +20,7 @@ from typer.main import get_command
 from foretune.cli import (
     audit,
     chat,
+    collect,
     config,
     data,
     diagnose,
@@ -54,6 +55,7 @@ for verb in (init, run, plan, audit, train, evaluate, diagnose, report, chat, do
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(collect.app, name="collect")
 
 
 def _print_version(wanted: bool) -> None:

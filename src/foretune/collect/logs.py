@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from foretune.collect.log_shapes import Exchange, Feedback, exchange_of, feedback_of
 from foretune.collect.sources import SourceCard, file_time, write_card
@@ -25,7 +25,17 @@ from foretune.errors import ConfigError, DataError, Fault, NotFound
 from foretune.records.base import write_atomically
 from foretune.records.dataset import Provenance
 
-__all__ = ["Choice", "LogData", "Pii", "preference_rows", "read_log", "write_samples"]
+__all__ = [
+    "Choice",
+    "LogData",
+    "LogPolicy",
+    "Pii",
+    "log_policy",
+    "preference_rows",
+    "read_log",
+    "write_log",
+    "write_samples",
+]
 
 Pii = Literal["keep", "redact", "drop"]
 Choice = Literal["all", "liked", "corrected"]
@@ -278,6 +288,28 @@ def write_samples(samples: Iterable[Sample], path: str | Path, card: SourceCard)
     write_atomically(target, "".join(lines).encode("utf-8", "replace"))
     write_card(target, card)
     return target
+
+
+class LogPolicy(NamedTuple):
+    """What becomes of personal data, and which answers are samples."""
+
+    pii: Pii
+    choice: Choice
+
+
+def log_policy(pii: str, choice: str) -> LogPolicy:
+    """The policy of these names. Raises ConfigError with the names that exist."""
+    for name, value, known in (("--pii", pii, get_args(Pii)), ("--choice", choice, get_args(Choice))):
+        if value not in known:
+            raise ConfigError(f"{name} {value}: expected one of {', '.join(known)}", fix=f"{name} {known[0]}")
+    return LogPolicy(cast(Pii, pii), cast(Choice, choice))
+
+
+def write_log(data: LogData, path: str | Path, log: str | Path) -> Path:
+    """Write the samples of a log as JSONL with a card that names it. Raises DoesNotFit."""
+    name = Path(log).name
+    card = SourceCard(name=f"log: {name}", licence=LICENCE, retrieved_at=file_time(Path(log)), share="internal")
+    return write_samples(data.samples, path, card)
 
 
 def _row(sample: Sample) -> dict[str, Any]:
