@@ -1,0 +1,258 @@
+"""Products of a flat-token decoder with hand-written gradients: merged layers, low-rank changes, norms, gates.
+
+A frozen base gets no weight gradient, and all A-products of one input are one matrix product. LoRA: Hu et al. 2021,
+arXiv 2106.09685; RMSNorm: Zhang & Sennrich 2019, arXiv 1910.07467; SwiGLU: Shazeer 2020, arXiv 2002.05202.
+"""
+
+# SPDX-License-Identifier: Apache-2.0
+#
+# Shapes: T tokens, I inputs, O outputs of all merged layers, R ranks of all their adapters, D width, F gate width.
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+__all__ = ["Slot", "adapted_product", "frozen_product", "gated", "joined_ranks", "rms_norm", "trained_product"]
+
+
+class Slot(NamedTuple):
+    """Where one adapter's change goes among the outputs of a merged product, and its alpha / rank."""
+
+    start: int
+    end: int
+    scale: float
+
+
+class Ranks(NamedTuple):
+    """The A matrices of one input below each other, and the scaled B matrices as a block diagonal."""
+
+    a_RI: Tensor
+    b_OR: Tensor
+
+
+def joined_ranks(slots: tuple[Slot, ...], matrices: tuple[Tensor, ...], num_outputs: int, dtype: torch.dtype) -> Ranks:
+    """`matrices` are A and B of each slot in turn."""
+    a_RI = torch.cat(matrices[0::2]).to(dtype)
+    b_OR = a_RI.new_zeros(num_outputs, len(a_RI))
+    column = 0
+    for slot, b_Or in zip(slots, matrices[1::2], strict=True):
+        rank = b_Or.shape[1]
+        b_OR[slot.start : slot.end, column : column + rank] = b_Or * slot.scale
+        column += rank
+    return Ranks(a_RI, b_OR)
+
+
+def _base_product(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
+    """x W + bias, and a residual of the same type, added within the product."""
+    if residual_TO is None or residual_TO.dtype != x_TI.dtype:
+        return functional.linear(x_TI, weight_OI, bias_O)
+    y_TO = torch.addmm(residual_TO, x_TI, weight_OI.T)
+    return y_TO if bias_O is None else y_TO.add_(bias_O)
+
+
+class _AdaptedProduct(Function):
+    """residual + x W + bias + sum of (alpha / r) B A x, with gradients of x, the residual, every A and every B."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        residual_TO: Tensor | None,
+        slots: tuple[Slot, ...],
+        rank_dtype: torch.dtype,
+        *matrices: Tensor,
+    ) -> Tensor:
+        y_TO = _base_product(x_TI, weight_OI, bias_O, residual_TO)
+        ranks = joined_ranks(slots, matrices, len(weight_OI), rank_dtype)
+        h_TR = x_TI.to(rank_dtype) @ ranks.a_RI.T
+        _add_product(y_TO, h_TR, ranks.b_OR.T)
+        ctx.slots, ctx.has_residual = slots, residual_TO is not None
+        ctx.sizes = [b_Or.shape[1] for b_Or in matrices[1::2]]
+        ctx.save_for_backward(x_TI, h_TR, weight_OI, *ranks)
+        return _with_residual(y_TO, residual_TO)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TO: Tensor) -> Any:
+        x_TI, h_TR, weight_OI, a_RI, b_OR = ctx.saved_tensors
+        rank_dtype = a_RI.dtype
+        slim_TO, dresidual_TO = dy_TO.to(rank_dtype), dy_TO if ctx.has_residual else None
+        dh_TR = slim_TO @ b_OR
+        dx_TI = None
+        if ctx.needs_input_grad[0]:
+            dx_TI = dy_TO.to(x_TI.dtype) @ weight_OI
+            _add_product(dx_TI, dh_TR, a_RI)
+        da_RI = (dh_TR.T @ x_TI.to(rank_dtype)).float()
+        grads: list[Tensor] = []
+        column = 0
+        for slot, rank in zip(ctx.slots, ctx.sizes, strict=True):
+            db_Or = slim_TO[:, slot.start : slot.end].T @ h_TR[:, column : column + rank]
+            grads += [da_RI[column : column + rank], db_Or.float().mul_(slot.scale)]
+            column += rank
+        return dx_TI, None, None, dresidual_TO, None, None, *grads
+
+
+def _with_residual(y_TO: Tensor, residual_TO: Tensor | None) -> Tensor:
+    """Add a residual of a finer type than the product's; the others are in it already."""
+    return y_TO if residual_TO is None or residual_TO.dtype == y_TO.dtype else residual_TO + y_TO
+
+
+def _add_product(y_TO: Tensor, left_TR: Tensor, right_RO: Tensor) -> None:
+    """y += left right, in place; the sum is formed in the finer of the two types."""
+    if left_TR.dtype == y_TO.dtype:
+        y_TO.addmm_(left_TR, right_RO)
+    else:
+        y_TO.add_(left_TR @ right_RO)
+
+
+def adapted_product(
+    x_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    residual_TO: Tensor | None,
+    slots: tuple[Slot, ...],
+    matrices: tuple[Tensor, ...],
+    rank_dtype: torch.dtype,
+) -> Tensor:
+    """A product with a frozen weight, adapters in `slots`; `matrices` are A and B of each slot in turn (fp32).
+
+    `rank_dtype` is the type of the rank path: fp32, or that of `x_TI` (sums are formed in fp32 either way).
+    """
+    result: Tensor = _AdaptedProduct.apply(x_TI, weight_OI, bias_O, residual_TO, slots, rank_dtype, *matrices)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _FrozenProduct(Function):
+    """residual + x W + bias; only x and the residual get gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight_OI)
+        ctx.has_residual = residual_TO is not None
+        return _with_residual(_base_product(x_TI, weight_OI, bias_O, residual_TO), residual_TO)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TO: Tensor) -> Any:
+        (weight_OI,) = ctx.saved_tensors
+        dx_TI = dy_TO.to(weight_OI.dtype) @ weight_OI if ctx.needs_input_grad[0] else None
+        return dx_TI, None, None, dy_TO if ctx.has_residual else None
+
+
+def frozen_product(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
+    """A product whose weight and bias are frozen."""
+    result: Tensor = _FrozenProduct.apply(x_TI, weight_OI, bias_O, residual_TO)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _TrainedProduct(Function):
+    """residual + x W + bias with gradients of everything; W is merged, its gradient is handed out in pieces."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        residual_TO: Tensor | None,
+        *parameters: Tensor | None,
+    ) -> Tensor:
+        num = len(parameters) // 2
+        ctx.parts = [(p.shape[0], p.dtype) for p in parameters[:num] if p is not None]
+        ctx.has_bias = [p is not None for p in parameters[num:]]
+        ctx.has_residual = residual_TO is not None
+        ctx.save_for_backward(x_TI, weight_OI)
+        return _with_residual(_base_product(x_TI, weight_OI, bias_O, residual_TO), residual_TO)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TO: Tensor) -> Any:
+        x_TI, weight_OI = ctx.saved_tensors
+        dresidual_TO, dy_TO = dy_TO if ctx.has_residual else None, dy_TO.to(x_TI.dtype)
+        dx_TI = dy_TO @ weight_OI if ctx.needs_input_grad[0] else None
+        dweights: list[Tensor] = []
+        dbiases: list[Tensor | None] = []
+        start = 0
+        for (rows, dtype), has_bias in zip(ctx.parts, ctx.has_bias, strict=True):
+            piece_TO = dy_TO[:, start : start + rows]
+            dweights.append((piece_TO.T @ x_TI).to(dtype))
+            dbiases.append(piece_TO.sum(0, dtype=torch.float32) if has_bias else None)
+            start += rows
+        return dx_TI, None, None, dresidual_TO, *dweights, *dbiases
+
+
+def trained_product(
+    x_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    residual_TO: Tensor | None,
+    weights: tuple[Tensor, ...],
+    biases: tuple[Tensor | None, ...],
+) -> Tensor:
+    """A product with the merged `weight_OI`, whose pieces `weights` and `biases` are trained themselves."""
+    result: Tensor = _TrainedProduct.apply(x_TI, weight_OI, bias_O, residual_TO, *weights, *biases)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _RmsNorm(Function):
+    """x / rms(x) * weight, computed in fp32 and rounded once."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        wide_TD = x_TD.float()
+        square_T1 = torch.linalg.vector_norm(wide_TD, dim=-1, keepdim=True).square_()
+        inverse_T1 = square_T1.div_(x_TD.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x_TD, inverse_T1, weight_D)
+        normed_TD: Tensor = (wide_TD * inverse_T1).mul_(weight_D).to(dtype)
+        return normed_TD
+
+    @staticmethod
+    def backward(ctx: Any, dy_TD: Tensor) -> Any:
+        x_TD, inverse_T1, weight_D = ctx.saved_tensors
+        wide_TD = x_TD.float() * inverse_T1
+        dwide_TD = dy_TD.float()
+        dweight_D = None
+        if ctx.needs_input_grad[1]:
+            dweight_D = (dwide_TD * wide_TD).flatten(0, -2).sum(0).to(weight_D.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, dweight_D, None, None
+        dwide_TD = dwide_TD * weight_D
+        mean_T1 = torch.linalg.vecdot(dwide_TD, wide_TD).div_(x_TD.shape[-1]).unsqueeze_(-1)
+        dx_TD = dwide_TD.addcmul_(wide_TD, mean_T1, value=-1).mul_(inverse_T1).to(x_TD.dtype)
+        return dx_TD, dweight_D, None, None
+
+
+def rms_norm(x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    """Root-mean-square norm over the last dimension, in `dtype`."""
+    result: Tensor = _RmsNorm.apply(x_TD, weight_D, epsilon, dtype)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Gated(Function):
+    """silu(gate) * up of a merged [gate, up] product; the gradient is written into one merged buffer."""
+
+    @staticmethod
+    def forward(ctx: Any, both_T2F: Tensor) -> Tensor:
+        ctx.save_for_backward(both_T2F)
+        gate_TF, up_TF = both_T2F.chunk(2, -1)
+        result: Tensor = functional.silu(gate_TF).mul_(up_TF)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, dy_TF: Tensor) -> Any:
+        (both_T2F,) = ctx.saved_tensors
+        gate_TF, up_TF = both_T2F.chunk(2, -1)
+        dboth_T2F = torch.empty_like(both_T2F)
+        dgate_TF, dup_TF = dboth_T2F.chunk(2, -1)
+        torch.mul(dy_TF, functional.silu(gate_TF), out=dup_TF)
+        torch.ops.aten.silu_backward.grad_input(dy_TF * up_TF, gate_TF, grad_input=dgate_TF)
+        return dboth_T2F
+
+
+def gated(both_T2F: Tensor) -> Tensor:
+    """SwiGLU of gate and up side by side: [T, 2F] -> [T, F]."""
+    result: Tensor = _Gated.apply(both_T2F)  # type: ignore[no-untyped-call]
+    return result
