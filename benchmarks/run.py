@@ -21,7 +21,7 @@ from typing import Any
 from foretune.hardware.detect import detect_machine
 
 HERE = Path(__file__).parent
-NAMES = ("start", "resume", "prediction", "real", "plan", "train")
+NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts")
 
 
 def environment() -> dict[str, Any]:

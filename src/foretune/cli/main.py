@@ -21,6 +21,7 @@ from foretune.cli import (
     audit,
     chat,
     collect,
+    compare,
     config,
     data,
     diagnose,
@@ -50,7 +51,7 @@ app = typer.Typer(
     epilog="Start here:  foretune init json-extract demo   then   foretune run demo/job.toml",
 )
 
-for verb in (init, run, plan, audit, train, evaluate, diagnose, report, chat, doctor):
+for verb in (init, run, plan, audit, train, evaluate, diagnose, compare, report, chat, doctor):
     app.command()(verb.command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

@@ -1,2 +1,2 @@
-"""Which variant is better, on the same samples or on split traffic; empty until the stage is built."""
+"""Which variant is better: paired on the same samples, and on split traffic with intervals that survive peeking."""
 # SPDX-License-Identifier: Apache-2.0
