@@ -1,19 +1,22 @@
-"""`foretune data`: files of samples from one form to another, and lists of benchmark items to look for in them."""
+"""`foretune data`: convert, clean and compare data, and hold it against production and benchmarks."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foretune.cli.face import Answer, Debug, Json, help_without_command
+from foretune.cli.face import DEFAULT_RUNS, Answer, Debug, Json, RunsDir, help_without_command
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Convert files of samples, and look for benchmark items in them.",
+    help="Convert, clean and compare data, and hold it against production and benchmarks.",
     callback=help_without_command,
     invoke_without_command=True,
 )
@@ -102,3 +105,100 @@ def contamination(
     shown += [f"  {escape(row['place'])}  [dim]{escape(row['item'])}: {escape(row['words'])}[/]" for row in rows[:20]]
     document = {"command": "data contamination", "num_samples": len(samples), "rows": rows}
     return Answer(document, shown, next=f"foretune audit {source}")
+
+
+@app.command()
+def coverage(
+    train: Source,
+    production: Annotated[Path, typer.Argument(metavar="PRODUCTION", help="Sample of what production asks.")],
+    embedder: Annotated[str, typer.Option("--embedder", help="auto, tfidf, minilm, a folder or URL#model.")] = "auto",
+    tasks: Annotated[
+        Path | None, typer.Option("--tasks", metavar="FILE", help="Write what to collect as tasks, one a line.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> Answer:
+    """Find what production asks and training lacks, with the examples needed.
+
+    \b
+    Examples:
+      foretune data coverage train.jsonl production.jsonl --tasks collect.jsonl
+    """
+    from rich.markup import escape
+
+    from foretune.audit.coverage.coverage import coverage as measured
+    from foretune.audit.coverage.tasks import write_collection_tasks
+    from foretune.cli.show import plain_table, warning_lines
+    from foretune.data.formats import read_samples
+
+    asked, had = read_samples(production, task="any").samples, read_samples(train, task="any").samples
+    record = measured(had, asked, embedder=embedder)
+    table = plain_table("topic", ">production", ">training", ">needed", "status")
+    for topic in (*record.gaps, *(one for one in record.topics if not one.is_gap))[:20]:
+        shares = (f"{topic.production_share:.1%}", f"{topic.train_share:.1%}")
+        table.add_row(escape(topic.name), *shares, f"{topic.needed:,}" if topic.needed else "", topic.status)
+    drift = "production drifts away from training" if record.is_drifting else "no drift beyond chance"
+    strange = f"{drift}: {record.num_strange:,} of {record.num_production:,} inputs are strange to it"
+    shown: list[RenderableType] = [
+        table,
+        strange,
+        f"[dim]embedder: {escape(record.embedder)}[/]",
+        *warning_lines(record.warnings),
+    ]
+    then = f"foretune audit {train}"
+    if tasks is not None:
+        then = f"annotators: {write_collection_tasks(record, tasks)}"
+    document = {"command": "data coverage", "coverage": record.as_dict()}
+    return Answer(document, shown, next=then)
+
+
+@app.command()
+def clean(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Version of a data set, as dataset.json names it.")],
+    recipe: Annotated[Path, typer.Option("--recipe", metavar="FILE", help="Steps in order, as TOML.")],
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+    debug: Debug = False,
+) -> Answer:
+    """Run a recipe on a stored version; the result is a new version, the old one stays.
+
+    \b
+    Examples:
+      foretune data clean 5203fb9b8e7dc927 --recipe clean.toml
+    """
+    from rich.markup import escape
+
+    from foretune.data.clean.clean import clean as cleaned
+    from foretune.data.clean.recipe import read_recipe
+    from foretune.data.store import DatasetStore
+
+    record = cleaned(DatasetStore(runs_dir), version, read_recipe(recipe))
+    document = {"command": "data clean", "clean": record.as_dict()}
+    shown = [f"new version [bold]{record.version}[/] of {', '.join(record.parents)}", escape(record.summary)]
+    return Answer(document, shown, next=f"foretune data diff {version} {record.version}")
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Version of a data set.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another version.")],
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+    debug: Debug = False,
+) -> Answer:
+    """Show the rows that were added, removed, changed or moved between two versions.
+
+    \b
+    Examples:
+      foretune data diff 5203fb9b8e7dc927 73f52f063cc95a5e
+    """
+    from rich.markup import escape
+
+    from foretune.data.diff import diff_versions
+    from foretune.data.store import DatasetStore
+
+    found = diff_versions(DatasetStore(runs_dir), old, new)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items())
+    shown = [counts, *(f"  {change.kind}: {escape(change.id)}" for change in found.changes[:20])]
+    changes = [{"kind": change.kind, "id": change.id} for change in found.changes]
+    return Answer({"command": "data diff", "counts": found.counts, "changes": changes}, shown)

@@ -50,3 +50,34 @@ def test_benchmark_items_are_found(cli: Cli, tmp_path: Path) -> None:
     assert row["place"].endswith("rows.jsonl:1") and "quiz.jsonl:1" in row["item"]
     assert json.loads(cli(*command, str(index), "--json").out)["rows"] == [row]
     assert "repeat an item" in cli(*command, str(index)).out
+
+
+def test_production_asks_what_training_lacks(cli: Cli, tmp_path: Path) -> None:
+    topics = {"refund": "please refund my money for order", "parcel": "where is my parcel with the number"}
+    train = [{"prompt": f"{topics['refund']} {n}", "completion": "yes"} for n in range(80)]
+    asked = [{"prompt": f"{topics[('refund', 'parcel')[n % 2]]} {n + 500}", "completion": "-"} for n in range(120)]
+    for name, rows in (("train", train), ("production", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [str(tmp_path / "train.jsonl"), str(tmp_path / "production.jsonl")]
+    tasks = tmp_path / "tasks.jsonl"
+    result = cli("data", "coverage", *files, "--embedder", "tfidf", "--tasks", str(tasks), "--json")
+    assert result.code == 0, result.err
+    gaps = [t for t in json.loads(result.out)["coverage"]["topics"] if t["status"] in ("weak", "missing")]
+    assert any("parcel" in topic["name"] for topic in gaps) and "parcel" in tasks.read_text()
+    assert "needed" in cli("data", "coverage", *files, "--embedder", "tfidf").out
+
+
+def test_a_recipe_makes_a_new_version_that_diff_explains(cli: Cli, tmp_path: Path) -> None:
+    from foretune.data.samples import Message, Sample
+    from foretune.data.split import Splits
+    from foretune.data.store import DatasetStore
+
+    rows = [Sample(f"s{n}", (Message("user", f"q {n} "), Message("assistant", f"a {n}"))) for n in range(9)]
+    version = DatasetStore(tmp_path).save(Splits([*rows[:6], rows[0]], rows[6:7], rows[7:]))
+    (tmp_path / "clean.toml").write_text('[[step]]\ndo = "drop_equal"\n')
+    runs = ("--runs-dir", str(tmp_path))
+    done = cli("data", "clean", version, "--recipe", str(tmp_path / "clean.toml"), *runs, "--json")
+    assert done.code == 0, done.err
+    new = json.loads(done.out)["clean"]["version"]
+    counts = json.loads(cli("data", "diff", version, new, *runs, "--json").out)["counts"]
+    assert new != version and counts["removed"] == 1 and counts["added"] == 0
