@@ -164,7 +164,7 @@ def six_n_d(setup: Setup, work: Work) -> float | None:
     return 6.0 * setup.shape.active_parameters * work.reported_tokens / (0.4 * work.peak * num_devices(setup))
 
 
-# llm-analysis 0.2.2 (pypi.org/project/llm-analysis): its classes, with the inner width that makes its count of weights
+# llm-analysis 0.2.2 (the package llm-analysis): its classes, with the inner width that makes its count of weights
 # right, the formats that the row keeps its state in, and a flops_efficiency of 0.5, as Megatron-LM reaches by
 # its own notes. It plans full training of decoders only.
 @cache
@@ -257,7 +257,7 @@ def llm_analysis_time(setup: Setup, work: Work) -> float | None:
     return float(answer["latency_per_micro_batch"]) * rows * work.replicas / num_devices(setup)
 
 
-# ftune (pypi.org/project/ftuneai): its classes with the row's own shape, so that it needs no network. It plans full,
+# ftune (the package ftuneai): its classes with the row's own shape, so that it needs no network. It plans full,
 # LoRA and QLoRA fine-tuning, copies or sharded; of its three sets of targets the one nearest in parameters.
 @cache
 def _ftune() -> Any:
@@ -342,7 +342,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("gpu_poor", "github.com/RahulSChand/gpu_poor", gpu_poor_memory, gpu_poor_time),
     Peer("accelerate estimate-memory", "github.com/huggingface/accelerate", accelerate_memory),
     Peer("LLaMA-Factory table", "github.com/hiyouga/LLaMA-Factory", llama_factory_memory),
-    Peer("llm-analysis", "pypi.org/project/llm-analysis", llm_analysis_memory, llm_analysis_time, "llm-analysis"),
-    Peer("ftune", "pypi.org/project/ftuneai", ftune_memory, ftune_time, "ftuneai"),
+    Peer("llm-analysis", "the package llm-analysis", llm_analysis_memory, llm_analysis_time, "llm-analysis"),
+    Peer("ftune", "the package ftuneai", ftune_memory, ftune_time, "ftuneai"),
     Peer("6ND at 40 % of the peak", "arXiv 2001.08361", time=six_n_d),
 )
