@@ -130,7 +130,8 @@ def one_line(record: Record) -> str:
         return f"{record.task}: {sizes} samples"
     if isinstance(record, AuditRecord):
         count = {kind: sum(f.severity == kind for f in record.findings) for kind in ("error", "warning", "info")}
-        return f"{_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}, {count['info']} notes"
+        notes = _plural(count["info"], "note")
+        return f"{_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}, {notes}"
     if isinstance(record, PlanRecord):
         seconds, memory = record.train_seconds, record.peak_memory_gb.expected
         cost = f", {show_usd(record.cost_usd.expected)}" if record.price_per_hour_usd else ""
@@ -138,7 +139,7 @@ def one_line(record: Record) -> str:
     if isinstance(record, TrainingRecord):
         return f"{_plural(record.num_steps, 'step')}, {record.stop_reason.replace('_', ' ')}, {_best_loss(record)}"
     if isinstance(record, EvaluationRecord):
-        return f"{_verdict(record)}, {record.primary_metric} {_delta(record)} against the prompted base"
+        return f"{_verdict(record)}, {record.primary_metric} {_delta(record)} against {_baseline(record)}"
     if isinstance(record, DiagnosisRecord):
         return ", ".join(cause.mode.replace("_", " ") for cause in record.causes) or "nothing found"
     return type(record).file_name
@@ -275,6 +276,10 @@ def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
 def _metric(system: SystemResult, name: str) -> str:
     metric = system.metrics.get(name)
     return f"{metric.value:.3f} ({metric.ci_low:.3f}-{metric.ci_high:.3f})" if metric else "–"
+
+
+def _baseline(record: EvaluationRecord) -> str:
+    return "one answer to all" if record.baseline == "constant" else "the prompted base"
 
 
 def _verdict(record: EvaluationRecord) -> str:

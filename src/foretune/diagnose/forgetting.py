@@ -14,6 +14,7 @@ from foretune.records.evaluation import EvaluationRecord, SkillScore
 
 __all__ = ["forgetting", "forgetting_needs"]
 
+ALPHA = 0.05
 LEAST_LOSS = 0.03  # points of a rate, or share of a perplexity, below which a loss does not matter
 NARROW_SAMPLES = 1000
 GENERAL_SHARES = (0.10, 0.15, 0.20)  # of the mixture: least, best guess, most
@@ -50,7 +51,13 @@ def _losses(skills: tuple[SkillScore, ...]) -> list[_Loss]:
         if fall < least:
             continue
         losses.append(_Loss(skill, fall, fall / half if half > 0 else math.inf))
-    return sorted((loss for loss in losses if loss.statistic > 1), key=lambda loss: -loss.statistic)
+    return sorted((loss for loss in losses if _is_proven(loss, len(skills))), key=lambda loss: -loss.statistic)
+
+
+def _is_proven(loss: _Loss, num_skills: int) -> bool:
+    """By the evaluation's own paired test, so that both say the same; by the interval where a record has no p-value."""
+    p_value = loss.skill.p_value
+    return loss.statistic > 1 if p_value is None else p_value * num_skills < ALPHA
 
 
 def forgetting(evidence: Evidence) -> Cause | None:

@@ -107,4 +107,5 @@ def _skill_score(skill: str, before: Sequence[float], after: Sequence[float], ch
         n=len(before),
         ci_low=change.ci_low,
         ci_high=change.ci_high,
+        p_value=change.p_value,
     )

@@ -69,6 +69,7 @@ class SkillScore(_Part):
     n: int
     ci_low: float  # interval of after - before
     ci_high: float
+    p_value: float | None = None  # of the paired test, not corrected for the number of skills
 
 
 class Answer(_Part):

@@ -46,7 +46,7 @@ def coverage_findings(record: CoverageRecord) -> list[Finding]:
         found.append(_finding(LENGTH, f"production inputs are {length.mismatch}: {what}", record, length.distance, fix))
     if tone.mismatch:
         what = f"formality {tone.production_mean:.2f} against {tone.train_mean:.2f} in training"
-        fix = "collect inputs from production, or add casual variants: foretune data augment --kinds casual,typos"
+        fix = "collect inputs from production, or add casual variants: the step `augment` of a recipe"
         found.append(_finding(FORMALITY, f"production inputs are {tone.mismatch}: {what}", record, tone.distance, fix))
     if record.is_drifting:
         title = f"{record.num_strange} of {record.num_production} production inputs are unlike anything in training"

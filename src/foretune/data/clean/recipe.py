@@ -90,7 +90,7 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFound(f"no recipe {file}", fix="foretune data clean --from-findings writes one") from None
+        raise NotFound(f"no recipe {file}", fix="foretune data recipe RUN --out clean.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}", fix="texts stand in double quotes") from None
     steps = values.pop("step", [])
