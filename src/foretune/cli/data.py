@@ -202,3 +202,34 @@ def diff(
     shown = [counts, *(f"  {change.kind}: {escape(change.id)}" for change in found.changes[:20])]
     changes = [{"kind": change.kind, "id": change.id} for change in found.changes]
     return Answer({"command": "data diff", "counts": found.counts, "changes": changes}, shown)
+
+
+@app.command()
+def recipe(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run whose audit found something, or `latest`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the recipe goes, such as clean.toml.")],
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", metavar="ID", help="A finding to mend; without it all but notes.")
+    ] = None,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+    json: Json = False,
+    debug: Debug = False,
+) -> Answer:
+    """Write the recipe that mends what the audit of a run found.
+
+    \b
+    Examples:
+      foretune data recipe latest --out clean.toml
+      foretune data recipe latest --accept DATA010 --accept DATA011 --out clean.toml
+    """
+    from rich.markup import escape
+
+    from foretune.data.clean.recipe import recipe_from_findings, write_recipe
+    from foretune.records.audit import AuditRecord
+    from foretune.records.run import find_run
+
+    record = AuditRecord.read(find_run(runs_dir, run))
+    path = write_recipe(recipe_from_findings(record.findings, accepted=accept or ()), out)
+    document = {"command": "data recipe", "path": str(path), "version": record.dataset_version}
+    shown = [escape(path.read_text(encoding="utf-8"))]
+    return Answer(document, shown, next=f"foretune data clean {record.dataset_version} --recipe {path}")

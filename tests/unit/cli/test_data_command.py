@@ -81,3 +81,20 @@ def test_a_recipe_makes_a_new_version_that_diff_explains(cli: Cli, tmp_path: Pat
     new = json.loads(done.out)["clean"]["version"]
     counts = json.loads(cli("data", "diff", version, new, *runs, "--json").out)["counts"]
     assert new != version and counts["removed"] == 1 and counts["added"] == 0
+
+
+def test_a_recipe_is_written_from_what_an_audit_found(cli: Cli, tmp_path: Path) -> None:
+    from foretune.records.audit import AuditRecord, Finding
+    from foretune.records.run import ResolvedRecord
+
+    ids = ("s1", "s2")
+    found = Finding(id="DATA012", severity="warning", title="conflicts", count=2, sample_ids=ids)
+    AuditRecord(dataset_version="v1", num_samples=9, findings=(found,)).write(tmp_path / "runs" / "a-001")
+    known = {"run_id": "a-001", "created": "2026-01-01T00:00:00.000+00:00", "foretune_version": "0"}
+    ResolvedRecord(**known, job={}, origins={}, folder=str(tmp_path)).write(tmp_path / "runs" / "a-001")
+    out = tmp_path / "clean.toml"
+    command = ("data", "recipe", str(tmp_path / "runs" / "a-001"), "--out", str(out))
+    result = cli(*command, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["version"] == "v1" and all(name in out.read_text() for name in ids)
+    assert cli(*command, "--accept", "DATA999").code == 2
