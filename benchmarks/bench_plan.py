@@ -44,6 +44,10 @@ OWN_LINES = (
     "batch_and_checkpointing_stated",
     "one_device_fine_tuning",
     "framework_withheld",
+    "whole_framework_left_out",
+    "one_device_fine_tuning_framework_left_out",
+    "rows_left_out_at_random",
+    "one_device_fine_tuning_rows_left_out",
     "whole_repository_left_out",
 )
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full", "weights": "weights only"}
@@ -126,10 +130,11 @@ def _packaged_table() -> Iterator[None]:
         gpu_memory._memory_coefficients = packaged
 
 
-def _without(rows: memory_fit.Rows, errors: np.ndarray, source: str) -> None:
+def _without(rows: memory_fit.Rows, errors: memory_fit.Errors, source: str) -> None:
     """Has the planner predict as if a source had never been seen, its intervals included."""
-    bounds = memory_fit.intervals(rows, errors, rows.sources != source)
-    memory_fit.use(memory_fit.table_of(memory_fit._fit_without(rows, source), bounds, memory_fit.RIDGE))
+    rest = rows.sources != source
+    bounds, known = memory_fit.intervals(rows, errors, rest), memory_fit.known_frameworks(rows, rest)
+    memory_fit.use(memory_fit.table_of(memory_fit._fit_without(rows, source), bounds, memory_fit.RIDGE, known))
 
 
 def memory_scores() -> tuple[dict[str, Any], Panel]:
@@ -137,10 +142,10 @@ def memory_scores() -> tuple[dict[str, Any], Panel]:
     rows = memory_fit.load(OBSERVATIONS)
     measured = ~rows.is_claim
     with _packaged_table():
-        errors = memory_fit.left_out(rows)
+        errors = memory_fit.Errors(memory_fit.left_out(rows), memory_fit.left_out_by_row(rows))
         answers = _memory_answers(rows, errors)
         probes = {count: memory_fit.probed(rows, count) for count in (1, 2)}
-        verdicts = _verdicts(rows, errors, answers)
+        verdicts = _verdicts(rows, errors, answers) | _verdicts_by_row(rows, errors)
     peaks = np.exp(rows.log_peaks)
     regimes = np.array([regime(setup) for setup in rows.setups], dtype=object)
     held = np.array([one.low_gb <= peak <= one.high_gb for one, peak in zip(answers, peaks, strict=True)])
@@ -157,6 +162,7 @@ def memory_scores() -> tuple[dict[str, Any], Panel]:
         "foretune": {
             "all": score(own),
             "batch_and_checkpointing_stated": score(everything.part(rows.is_known)),
+            "rows_left_out_at_random": score(Scored(errors.by_row, rows.sources, regimes).part(measured)),
             "framework_withheld": score(Scored(_memory_blind(rows), rows.sources, regimes).part(measured)),
             "whole_repository_left_out": score(_by_repository(rows, regimes).part(measured)),
             "by_regime": by_regime(own),
@@ -180,7 +186,7 @@ def _by_repository(rows: memory_fit.Rows, regimes: np.ndarray) -> Scored:
     pages = dict(memory_fit._FITS)
     memory_fit._FITS.clear()
     errors = memory_fit.left_out(grouped)
-    held = memory_fit.coverage(grouped, errors)
+    held = memory_fit.coverage(grouped, memory_fit.Errors(errors, memory_fit.left_out_by_row(grouped)))
     memory_fit._FITS.clear()
     memory_fit._FITS.update(pages)
     return Scored(errors, grouped.sources, regimes, held)
@@ -219,7 +225,7 @@ def _labels(rows: memory_fit.Rows, regimes: np.ndarray, indices: np.ndarray) -> 
     return rows.sources[indices], regimes[indices]
 
 
-def _memory_answers(rows: memory_fit.Rows, errors: np.ndarray) -> list[gpu_memory.GpuMemory]:
+def _memory_answers(rows: memory_fit.Rows, errors: memory_fit.Errors) -> list[gpu_memory.GpuMemory]:
     answers: dict[int, gpu_memory.GpuMemory] = {}
     for source in sorted(set(rows.sources)):
         _without(rows, errors, source)
@@ -230,7 +236,7 @@ def _memory_answers(rows: memory_fit.Rows, errors: np.ndarray) -> list[gpu_memor
 
 
 def _verdicts(
-    rows: memory_fit.Rows, errors: np.ndarray, answers: Sequence[gpu_memory.GpuMemory]
+    rows: memory_fit.Rows, errors: memory_fit.Errors, answers: Sequence[gpu_memory.GpuMemory]
 ) -> dict[str, float | int]:
     """How often `fits` was wrong, on runs that failed for memory and on runs that did not."""
     with OBSERVATIONS.open(newline="", encoding="utf-8") as stream:
@@ -260,6 +266,23 @@ def _verdicts(
     }
 
 
+def _verdicts_by_row(rows: memory_fit.Rows, errors: memory_fit.Errors) -> dict[str, float]:
+    """The same for runs of known sources: random groups of rows left out."""
+    folds, above, refused = memory_fit.folds_of(rows), [], []
+    for fold in range(memory_fit.FOLDS):
+        rest = folds != fold
+        bounds, known = memory_fit.intervals(rows, errors, rest), memory_fit.known_frameworks(rows, rest)
+        memory_fit.use(memory_fit.table_of(memory_fit.fit(rows, rest), bounds, memory_fit.RIDGE, known))
+        for index in np.flatnonzero(~rest & ~rows.is_claim).tolist():
+            answer, memory = gpu_memory.peak_memory(rows.setups[index]), usable_gb(rows.setups[index])
+            above.append(math.exp(rows.log_peaks[index]) > max(answer.high_gb, answer.fit_gb))
+            refused += [not answer.fits(memory)] if memory else []
+    return {
+        "peaks_above_the_bound_rows_left_out": round(float(np.mean(above)), 4),
+        "successful_runs_called_too_large_rows_left_out": round(float(np.mean(refused)), 4),
+    }
+
+
 def time_scores() -> tuple[dict[str, Any], Panel]:
     """Time of a step or run: foretune, peers, one measured speed; and the points of the plot."""
     rows, left = time_fit.read(OBSERVATIONS)
@@ -274,6 +297,8 @@ def time_scores() -> tuple[dict[str, Any], Panel]:
         held,
     )
     clear = np.array([not row.is_vague for row in rows])
+    families, _ = time_fit.left_out(rows, time_fit.family_of)
+    by_family, by_row = replace(everything, errors=families, held=None), replace(everything, errors=folds, held=None)
     own = everything.part(clear)
     measured = [row for row in rows if not row.is_vague]
     predictions = {
@@ -287,6 +312,10 @@ def time_scores() -> tuple[dict[str, Any], Panel]:
         "foretune": {
             "all": score(own),
             "one_device_fine_tuning": score(own.part(is_single)),
+            "whole_framework_left_out": score(by_family.part(clear)),
+            "one_device_fine_tuning_framework_left_out": score(by_family.part(clear).part(is_single)),
+            "rows_left_out_at_random": score(by_row.part(clear)),
+            "one_device_fine_tuning_rows_left_out": score(by_row.part(clear).part(is_single)),
             "framework_withheld": score(_time_blind(models)),
             "by_regime": by_regime(own),
         },

@@ -23,7 +23,7 @@ from foretune.config.read import resolve_job
 from foretune.records.events import read_events
 from foretune.records.training import TrainingRecord
 
-TRIALS = 20
+TRIALS = 42  # three of each method
 FLAGS: dict[str, Any] = {
     "train.advanced.max_steps": 30,
     "train.advanced.save_every": 4,
@@ -32,8 +32,26 @@ FLAGS: dict[str, Any] = {
     "train.advanced.num_threads": 1,
     "data.max_rows": 300,
     "train.advanced.patience": 0,
+    "evaluate.primary_metric": "",
+    "evaluate.json_schema": "",
 }
-METHODS = ("lora", "full", "prompt")
+# Every method, with what it needs beside its name; preference pairs and numbers are made from the job's own rows.
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "full": {},
+    "prompt": {},
+    "prefix": {},
+    "rslora": {"train.method": "lora", "train.advanced.lora_variant": "rslora"},
+    "dora": {"train.method": "lora", "train.advanced.lora_variant": "dora"},
+    "qlora": {},
+    "8bit": {"train.method": "lora", "train.advanced.quantise_base": "8bit"},
+    "dpo": {"data.path": "data/pairs.jsonl"},
+    "orpo": {"data.path": "data/pairs.jsonl"},
+    "kto": {"data.path": "data/pairs.jsonl"},
+    "classify": {"data.path": "data/classes.jsonl"},
+    "regress": {"data.path": "data/numbers.jsonl", "data.input_field": "text", "data.target_field": "score"},
+    "pretrain": {"data.path": "data/text.txt"},
+}
 
 
 def _start(run_dir: Path, *, resume: bool) -> subprocess.Popen[bytes]:
@@ -47,8 +65,26 @@ def _losses(run_dir: Path) -> dict[int, float]:
 
 def _prepared(job_file: Path, runs_dir: Path, method: str) -> Path:
     """A run folder with data collected and planned, but not trained."""
-    given = resolve_job(job_file, {**FLAGS, "train.method": method, "name": method})
+    given = resolve_job(job_file, {**FLAGS, "train.method": method, **METHODS[method], "name": method})
     return api.run(given, runs_dir=runs_dir, dry_run=True).run_dir
+
+
+def _write_data(folder: Path) -> None:
+    """The job's own rows as preference pairs, classes, numbers and raw text."""
+    lines = (folder / "json-extract.jsonl").read_text(encoding="utf-8").splitlines()
+    asked, answers = [], []
+    for line in lines:
+        *before, last = json.loads(line)["messages"]
+        asked.append(before[-1]["content"])
+        answers.append(last["content"])
+    worse = [*answers[1:], answers[0]]
+    rows = zip(asked, answers, worse, strict=True)
+    pairs = [{"prompt": q, "chosen": good, "rejected": poor} for q, good, poor in rows if good != poor]
+    classes = [{"text": q, "label": "long" if len(q) > 120 else "short"} for q in asked]
+    numbers = [{"text": q, "score": float(len(q))} for q in asked]
+    for name, made in (("pairs", pairs), ("classes", classes), ("numbers", numbers)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    (folder / "text.txt").write_text("\n\n".join(asked), encoding="utf-8")
 
 
 def _same(run_dir: Path, reference: Path) -> bool:
@@ -63,6 +99,7 @@ def measure() -> dict[str, Any]:
     trials: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         job_file = api.init("json-extract", Path(name) / "job")
+        _write_data(job_file.parent / "data")
         runs_dir = Path(name) / "runs"
         references: dict[str, tuple[Path, float]] = {}
         prepared: dict[str, Path] = {}
@@ -76,7 +113,7 @@ def measure() -> dict[str, Any]:
             assert process.returncode == 0, errors.decode()
             references[method] = (fresh, time.perf_counter() - begin)
         for trial in range(TRIALS):
-            method = METHODS[trial % len(METHODS)]
+            method = list(METHODS)[trial % len(METHODS)]
             reference, seconds = references[method]
             run_dir = runs_dir / f"trial-{trial:02d}"
             shutil.copytree(prepared[method], run_dir)

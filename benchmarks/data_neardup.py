@@ -14,10 +14,12 @@ from __future__ import annotations
 import importlib
 import json
 import random
+import re
 import resource
 import string
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -337,25 +339,55 @@ def measure_leaks(name: str, share: float, seed: int = 2) -> dict[str, Any]:
 CHECKS = {"exact": exact_leaks, "near": near_leaks}
 
 
-def measure_real(name: str) -> dict[str, Any]:
-    """Held-out rows with a near-copy in train, and near-copies with different classes, by the checks of the audit."""
+ORDER = ("train", "validation", "test")
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "banking77": {"train": ("train",), "test": ("test",)},
+    "clinc150": {"train": ("train", "oos_train"), "validation": ("val", "oos_val"), "test": ("test", "oos_test")},
+}
+
+
+def labelled_splits(name: str) -> dict[str, list[tuple[str, str]]]:
+    """Texts with their classes by split; what belongs to none of the classes comes last."""
     if name == "clinc150":
         data = json.loads((DATA / name / "data_full.json").read_text(encoding="utf-8"))
-        parts = {"train": ("train", "oos_train", "val", "oos_val"), "test": ("test", "oos_test")}
-        splits = {
-            split: [(text, label) for part in names for text, label in data[part]] for split, names in parts.items()
-        }
-    else:
-        splits = {}
-        for part in ("train", "test"):
-            samples = read_samples(DATA / name / f"{part}.csv").samples
-            splits[part] = [(sample.input_text, sample.target) for sample in samples]
+        return {s: [(text, label) for part in parts for text, label in data[part]] for s, parts in PARTS[name].items()}
+    files = {split: read_samples(DATA / name / f"{split}.csv").samples for split in PARTS[name]}
+    return {split: [(sample.input_text, sample.target) for sample in samples] for split, samples in files.items()}
+
+
+def leaks_by_rule(splits: dict[str, list[tuple[str, str]]]) -> set[str]:
+    """Rows with a Jaccard index of 0.7 or more to a row of an earlier split; brute force, by no code of foretune.
+
+    Of the distinct 5-grams of the text in lower case without punctuation. The sets' published counts follow from it:
+    366 of banking77's test rows; of clinc150's 349 test rows (train or validation) and 211 validation rows (train).
+    """
+    rows = [(split, f"{split}:{n}", text) for split in splits for n, (text, _) in enumerate(splits[split])]
+    plain = [" ".join(re.sub(r"[^\w\s]", "", text.lower()).split()) for _, _, text in rows]
+    sets = [frozenset(text[at : at + 5] for at in range(max(1, len(text) - 4))) for text in plain]
+    index: dict[str, list[int]] = defaultdict(list)
+    leaks = set()
+    for row, own in enumerate(sets):
+        shared = Counter(other for gram in own for other in index[gram])
+        near = (n for n, both in shared.items() if both >= 0.7 * (len(own) + len(sets[n]) - both) - 1e-9)
+        if any(ORDER.index(rows[n][0]) < ORDER.index(rows[row][0]) for n in near):
+            leaks.add(rows[row][1])
+        for gram in own:
+            index[gram].append(row)
+    return leaks
+
+
+def measure_real(name: str) -> dict[str, Any]:
+    """Held-out rows with a near-copy in an earlier split, and near-copies with different classes, by the audit."""
+    splits = labelled_splits(name)
     subject = as_subject(splits, "classify")
     pairs = [pair for pair in alike(subject).near if alike(subject).resembles(pair)]
-    targets = subject.targets
+    targets, rule = subject.targets, leaks_by_rule(splits)
+    reported = found_ids([one for check in CHECKS.values() for one in check(subject)])
     return {
         "set": name,
-        "leaks_reported": sum(one.count for check in CHECKS.values() for one in check(subject)),
+        "leaks_by_rule": len(rule),
+        "of_these_reported": len(rule & reported),
+        "leaks_reported": len(reported),
         "conflicting_pairs": sum(targets[pair.left] != targets[pair.right] for pair in pairs),
         "listed_as_contradictions": sum(one.count for one in contradictions(subject)),
         "listed_as_explained": [one.title for one in explained_differences(subject)],
@@ -395,14 +427,24 @@ def measure_many(num_rows: int) -> dict[str, Any]:
     }
 
 
-def measure(million: bool = False) -> dict[str, Any]:
-    """All figures; without the shared data only the synthetic rows."""
-    result: dict[str, Any] = {"rows_200k": measure_many(200_000)}
+def measure(million: bool = False, *, quick: bool = False) -> dict[str, Any]:
+    """All figures; without the shared data only the synthetic rows. `quick` leaves out what takes minutes."""
+    num_rows = 20_000 if quick else 200_000
+    result: dict[str, Any] = {f"rows_{num_rows // 1000}k": measure_many(num_rows)}
     if million:
         result["rows_1m"] = measure_many(1_000_000)
     if not (DATA / "alpaca_52k").is_dir():
         return {**result, "skipped": f"no data at {DATA}"}
     alike_rows.MAX_IDS = 1_000_000  # to judge every row, not the first thousand
+    if quick:
+        one = ("banking77", 0.1)
+        real = [measure_real("banking77")]
+        return {
+            **result,
+            "real": real,
+            "contradictions": [measure_contradictions(*one)],
+            "leaks": [measure_leaks(*one)],
+        }
     sets = [(name, share) for name in ("banking77", "clinc150", "gsm8k", "alpaca") for share in (0.01, 0.1)]
     sets.append(("tweeteval_sentiment", 0.05))
     sets += [(name, 0.1) for name in ("dialogsum", "restaurant8k", "alpaca, later rows")]

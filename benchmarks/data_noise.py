@@ -11,18 +11,23 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foretune.audit.checks.labels import label_noise
+from foretune.audit.checks.consistency import number_forms
+from foretune.audit.checks.labels import label_noise, num_listed
 from foretune.audit.checks.quality import quality_rules
 from foretune.audit.checks.references import reference_faults
+from foretune.audit.endings import cut_offs
+from foretune.audit.features import text_features
 from foretune.audit.rank import rank_rows, rows_to_ask
 from foretune.audit.row_rules import RULES, rules_hit
 from foretune.audit.slots import slots_of
@@ -36,13 +41,16 @@ NUM_CLICKS, NUM_DRAWS = 200, 10
 
 
 def measure(parts: Collection[str] = ()) -> dict[str, Any]:
-    """All parts, or those named: labels, natural, references, rules, ranker, speed."""
+    """All parts, or those named: labels, confused, natural, references, rules, ranker, numbers, cut_offs, speed."""
     table = {
         "labels": labels,
+        "confused": confused,
         "natural": natural,
         "references": references,
         "rules": rules,
         "ranker": ranker,
+        "numbers": numbers,
+        "cut_offs": cut_answers,
         "speed": speed,
     }
     results: dict[str, Any] = {}
@@ -139,20 +147,126 @@ def _planted(name: str, texts: list[str], right: list[str], share: float, seed: 
     return result
 
 
-def natural() -> dict[str, Any]:
-    """A stand-in for errors judged by people: of the pairs of near-copies with different labels one is wrong.
+def _confused(texts: list[str], given: list[str], share: float, seed: int) -> tuple[list[str], set[int]]:
+    """Labels of which a share is replaced by the class most like the right one: always the same one for a class."""
+    features, names = text_features(texts), sorted(set(given))
+    labels = np.array([names.index(label) for label in given])
+    means = np.stack([np.asarray(features[labels == n].mean(axis=0)).ravel() for n in range(len(names))])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    alike = means @ means.T
+    np.fill_diagonal(alike, -1)
+    rows = np.random.default_rng(seed).permutation(len(given))[: round(share * len(given))].tolist()
+    noisy = list(given)
+    for row in rows:
+        noisy[row] = names[int(alike[labels[row]].argmax())]
+    return noisy, set(rows)
 
-    The share of such pairs that have a row among the first 1, 2 and 5 % of the list; 0.01, 0.02 and 0.05 twice would
-    be chance.
+
+def confused() -> list[dict[str, Any]]:
+    """Flips to the neighbour class, and a set that no model separates: the range of the rate, and the rows listed."""
+    results = []
+    for name, (texts, right) in {"banking77": _banking(), "tweeteval": _tweets()}.items():
+        for share in (0.0, 0.05, 0.1, 0.2) if name == "banking77" else (0.0, 0.1):
+            noisy, wrong = _confused(texts, right, share, 1)
+            noise = label_noise(texts, noisy)
+            listed = noise.order[: max(noise.num_flagged, num_listed(noise, len(texts)))]
+            result = {"data": name, "planted": share, "rate": [round(r, 3) for r in noise[:3]]}
+            result |= {"separable": noise.is_separable, "flagged": _scores(noise.order[: noise.num_flagged], wrong)}
+            result["listed"] = _scores(listed, wrong)
+            if name == "banking77" and share == 0.1:
+                found = _peer(texts, noisy)
+                result["peer"] = None if found is None else _scores(found, wrong)
+            results.append(result)
+            print(json.dumps(result), file=sys.stderr, flush=True)
+    return results
+
+
+def _tweets() -> tuple[list[str], list[str]]:
+    folder = SHARED / "tweeteval_sentiment"
+    texts, given = (
+        (folder / f"test_{part}.txt").read_text(encoding="utf-8").split("\n") for part in ("text", "labels")
+    )
+    return texts[:8000], given[:8000]
+
+
+READ = {"500 of 25,000": 500 / 725, "1,310 of 25,000": 1310 / 725}  # rows read for each error that people found
+
+
+def natural() -> dict[str, Any]:
+    """Stand-ins for errors judged by people, whose own set (IMDB's test, 725 errors of 25,000) is not at hand.
+
+    Read are as many rows for each error as there. Of the pairs of near-copies with different classes one is wrong: the
+    share of pairs that have a row among those read (twice the share of the rows would be chance). Rows that Alpaca's
+    curators edited, ranked without a click and after 200: the share found.
     """
     results: dict[str, Any] = {}
     for name, (texts, given) in {"banking77": _banking(), "clinc150": _clinc()}.items():
         pairs = [(pair.left, pair.right) for pair in near_duplicates(texts) if given[pair.left] != given[pair.right]]
-        order = label_noise(texts, given).order
-        place = dict(zip(order, range(len(order)), strict=True))
-        best = np.array([min(place[left], place[right]) for left, right in pairs]) / len(texts)
-        found = {str(share): round(float((best < share).mean()), 3) for share in (0.01, 0.02, 0.05)}
-        results[name] = {"pairs": len(pairs), "found_at": found}
+        place = {row: at for at, row in enumerate(label_noise(texts, given).order)}
+        best = np.array([min(place[left], place[right]) for left, right in pairs])
+        found = {read: round(float((best < factor * len(pairs)).mean()), 3) for read, factor in READ.items()}
+        results[name] = {"pairs": len(pairs), "found": found}
+    rows = list(_e2e("test-fixed.csv"))
+    faults = reference_faults([slots_of(meaning) for meaning, _, _ in rows], [answer for _, answer, _ in rows])
+    worst = sorted(faults, key=lambda row: -len(faults[row]))
+    num_wrong = sum(is_wrong for _, _, is_wrong in rows)
+    found = {read: sum(rows[row][2] for row in worst[: round(f * num_wrong)]) / num_wrong for read, f in READ.items()}
+    results["E2E test, corrected by a script"] = {"wrong": num_wrong, "rows": len(rows), "found": found}
+    bad = _edited()
+    samples = _alpaca()[: len(bad)]
+    for clicks in (0, NUM_CLICKS):
+        asked = rows_to_ask(len(samples), clicks, seed=0) if clicks else []
+        scores = rank_rows(samples, {row: bool(bad[row]) for row in asked})
+        left = np.setdiff1d(np.arange(len(samples)), asked)
+        order = left[np.argsort(-scores[left], kind="stable")]
+        num_wrong = int(bad[left].sum())
+        found = {
+            read: round(float(bad[order[: round(f * num_wrong)]].sum() / num_wrong), 3) for read, f in READ.items()
+        }
+        results[f"Alpaca, {clicks} clicks"] = {"edited": num_wrong, "rows": len(left), "found": found}
+    return results
+
+
+def numbers() -> list[dict[str, Any]]:
+    """GSM8K's answers with commas put into the numbers of some rows that have large ones; bar: .95 / .90.
+
+    The set mixes the forms itself: what is found without planting is left out of the precision.
+    """
+    results = []
+    for part in ("train", "test"):
+        lines = (SHARED / "gsm8k" / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        answers = [json.loads(line)["answer"] for line in lines]
+        changeable = [row for row, answer in enumerate(answers) if _grouped(answer) != answer]
+        own = _number_rows(answers)
+        for share in (0.01, 0.05, 0.1):
+            wrong = set(np.random.default_rng(1).permutation(changeable)[: round(share * len(changeable))].tolist())
+            planted = [_grouped(answer) if row in wrong else answer for row, answer in enumerate(answers)]
+            found = _number_rows(planted)
+            results.append({"set": f"gsm8k {part}", "planted": len(wrong), **_scores(found - (own - wrong), wrong)})
+    return results
+
+
+def _grouped(text: str) -> str:
+    return re.sub(r"(?<![\d.,])\d{4,9}(?![\d.,]*\d)", lambda match: f"{int(match[0]):,}", text)
+
+
+def _number_rows(answers: list[str]) -> set[int]:
+    samples = [Sample(str(n), (Message("user", "?"), Message("assistant", text))) for n, text in enumerate(answers)]
+    subject = Subject({"train": samples}, task="chat", tokenizer=None, max_seq_len=0)
+    return {int(name) for finding in number_forms(subject) for name in finding.sample_ids}
+
+
+def cut_answers() -> list[dict[str, Any]]:
+    """Alpaca's answers of 60 characters and more, some cut at a random place; its own open ends count as false."""
+    whole = [text for sample in _alpaca() if len(text := sample.target) >= 60]
+    results = []
+    for share in (0.0, 0.01, 0.05, 0.1):
+        random = np.random.default_rng(1)
+        wrong = set(random.permutation(len(whole))[: round(share * len(whole))].tolist())
+        texts = [t[: int(random.integers(len(t) // 3, len(t) - 2))] if n in wrong else t for n, t in enumerate(whole)]
+        found, seconds = _timed(partial(cut_offs, texts))
+        result = {"planted": share, "certainty": found.certainty, "cpu_s": seconds, **_scores(found.rows, wrong)}
+        results.append(result)
     return results
 
 
@@ -172,7 +286,7 @@ def references() -> dict[str, Any]:
         inputs = [slots_of(meaning) for meaning, _, _ in rows]
         answers = [answer for _, answer, _ in rows]
         wrong = {number for number, row in enumerate(rows) if row[2]}
-        found, seconds = _timed(lambda inputs=inputs, answers=answers: reference_faults(inputs, answers))
+        found, seconds = _timed(partial(reference_faults, inputs, answers))
         literal = [
             number
             for number, (slots, answer) in enumerate(zip(inputs, answers, strict=True))

@@ -13,17 +13,18 @@ import argparse
 import csv
 import json
 import math
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from foretune.plan import gpu_memory
 from foretune.plan.frameworks import framework_of
-from foretune.plan.gpu_memory import FACTORS, Circumstances, parts_of, peak_memory, regime_of
+from foretune.plan.gpu_memory import FACTORS, Circumstances, kind_of, parts_of, peak_memory, regime_of
 from foretune.plan.gpu_terms import Terms, terms_of
 from foretune.plan.rows import setup_of
 from foretune.plan.setup import Setup
@@ -51,7 +52,15 @@ SPREAD = {
 FRAMEWORK_SPREAD = 0.35
 RESIDUAL = 0.10  # a usual relative error of a row
 BEND = 1.5  # in such errors, where a row's pull stops growing with its error
-NOMINAL = (0.80, 0.93)  # the interval's coverage; the share of runs below the bound that `fits` uses
+COVERED = 0.83  # share of the rows that give an interval within it, so that four of five new ones are
+BELOW = {
+    "known": 0.98,
+    "new": 0.96,
+    "batch": 0.985,
+    "probed": 0.95,
+}  # share below the bound that `fits` uses, by a regime's first word
+FEWEST = 8  # rows that state their batch from which on a framework counts as known
+FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Rows:
     around: Circumstances
     frameworks: np.ndarray
     sources: np.ndarray
-    regimes: np.ndarray
+    kinds: np.ndarray
     log_peaks: np.ndarray
     is_known: np.ndarray
     is_claim: np.ndarray
@@ -95,7 +104,7 @@ def load(path: Path) -> Rows:
         ),
         frameworks=np.array([framework_of(setup.framework).name for setup in setups], dtype=object),
         sources=np.array([source_of(row) for row in cells]),
-        regimes=np.array([regime_of(setup) for setup in setups]),
+        kinds=np.array([kind_of(setup) for setup in setups]),
         log_peaks=np.log([float(row["peak_mem_gb"]) for row in cells]),
         is_known=np.array(known),
         is_claim=np.array(claims),
@@ -156,20 +165,64 @@ def left_out(rows: Rows) -> np.ndarray:
     return errors
 
 
-def intervals(rows: Rows, errors: np.ndarray, mask: np.ndarray) -> dict[str, dict[str, float]]:
-    """Log ratios of measured to predicted, per doubt, that bound each regime, from the errors of the rows in `mask`."""
-    tail = (1 - NOMINAL[0]) / 2
+def left_out_by_row(rows: Rows) -> np.ndarray:
+    """The same, random groups of rows left out: errors of frameworks that the fit has seen."""
+    folds = folds_of(rows)
+    errors = np.zeros(len(rows.log_peaks))
+    for fold in range(FOLDS):
+        held = folds == fold
+        errors[held] = fit(rows, ~held).predicted(rows, held) - rows.log_peaks[held]
+    return errors
+
+
+def folds_of(rows: Rows) -> np.ndarray:
+    """The random group of every row, always the same one."""
+    return np.array([zlib.crc32(row["id"].encode()) % FOLDS for row in rows.cells])
+
+
+class Errors(NamedTuple):
+    """Errors of every row by fits that left out its source, and by fits that left out its random group."""
+
+    by_source: np.ndarray
+    by_row: np.ndarray
+
+
+def known_frameworks(rows: Rows, mask: np.ndarray) -> frozenset[str]:
+    """Frameworks that enough rows tell of."""
+    counts = Counter(rows.frameworks[mask & rows.is_known & ~rows.is_claim])
+    return frozenset(name for name, count in counts.items() if count >= FEWEST and name != "any")
+
+
+def regimes_of(rows: Rows, known: frozenset[str]) -> np.ndarray:
+    """The regime of every row where `known` are the frameworks that a fit has learnt from."""
+    return np.array([regime_of(setup, known) for setup in rows.setups], dtype=object)
+
+
+def intervals(rows: Rows, errors: Errors, mask: np.ndarray) -> dict[str, dict[str, float]]:
+    """Log ratios of measured to predicted, per doubt, that bound each regime, from the errors of the rows in `mask`.
+
+    Known frameworks are bound by what rows left out at random were off, all others by what left-out sources were.
+    """
+    tail = (1 - COVERED) / 2
+    known = known_frameworks(rows, mask)
+    is_known = np.isin(rows.frameworks, list(known))
     found = {}
-    sizes = Counter(rows.sources[mask])
-    for regime in (*sorted(set(rows.regimes)), "any"):
+    for regime in ("batch not stated", *(f"{word} framework, {kind}" for word in ("known", "new") for kind in EQUAL)):
+        word, kind = regime.split()[0], regime.rpartition(", ")[2]
+        some = errors.by_row if word == "known" else errors.by_source
         near = mask & ~rows.is_claim
-        share = np.where(rows.regimes == regime, 1.0, 0.15)  # other regimes count a little: few rows, fat tails
-        weights = np.array([1 / math.sqrt(sizes.get(source, 1)) for source in rows.sources]) * share
-        quantiles = _quantiles(-errors[near] / doubts(rows, errors)[near], weights[near], (tail, 1 - tail, NOMINAL[1]))
+        if word == "known" and known:
+            near &= is_known
+        sizes = Counter(rows.sources[near])
+        share = np.where(rows.kinds == kind, 1.0, OTHER_KINDS)
+        weights = np.array([sizes.get(source, 1) ** -0.5 for source in rows.sources]) * share
+        quantiles = _quantiles(-some[near] / doubts(rows, some)[near], weights[near], (tail, 1 - tail, BELOW[word]))
         found[regime] = _bounds(quantiles)
     return found
 
 
+EQUAL = ("rows of equal length", "rows of unequal length")
+OTHER_KINDS = 0.08  # weight of a row of another kind: few rows, fat tails
 LEAST_WIDTH = 0.03  # no interval is narrower to either side
 
 
@@ -180,7 +233,9 @@ def _bounds(quantiles: list[float]) -> dict[str, float]:
 
 def doubts(rows: Rows, errors: np.ndarray) -> np.ndarray:
     """The doubt of each row's prediction."""
-    return np.asarray(gpu_memory.doubt(np.exp(rows.log_peaks + errors) * 1e9, rows.terms.weights + rows.terms.dense))
+    terms, total = rows.terms, np.exp(rows.log_peaks + errors) * 1e9
+    counted = terms.weights + terms.dense + terms.adapters + terms.gradients + terms.optimiser
+    return np.asarray(gpu_memory.doubt(total, np.minimum(counted, total)))
 
 
 def _quantiles(values: np.ndarray, weights: np.ndarray, at: tuple[float, ...]) -> list[float]:
@@ -189,15 +244,15 @@ def _quantiles(values: np.ndarray, weights: np.ndarray, at: tuple[float, ...]) -
     return [float(np.interp(share * weights.sum(), total, values[order])) for share in at]
 
 
-def coverage(rows: Rows, errors: np.ndarray) -> np.ndarray:
+def coverage(rows: Rows, errors: Errors) -> np.ndarray:
     """Whether each row lies in an interval made of other sources' errors."""
-    inside, doubt = np.zeros(len(errors), dtype=bool), doubts(rows, errors)
+    inside, doubt = np.zeros(len(rows.log_peaks), dtype=bool), doubts(rows, errors.by_source)
     for source in set(rows.sources):
         held = rows.sources == source
-        bounds = intervals(rows, errors, ~held)
+        bounds, regimes = intervals(rows, errors, ~held), regimes_of(rows, known_frameworks(rows, ~held))
         for index in np.flatnonzero(held):
-            spread = bounds[rows.regimes[index]]
-            inside[index] = spread["low"] <= -errors[index] / doubt[index] <= spread["high"]
+            spread = bounds[regimes[index]]
+            inside[index] = spread["low"] <= -errors.by_source[index] / doubt[index] <= spread["high"]
     return inside
 
 
@@ -216,7 +271,7 @@ def report(rows: Rows, errors: np.ndarray, inside: np.ndarray) -> None:
     print(line("measured rows", errors[measured], inside[measured]))
     print(line("measured, batch and checkpointing stated", errors[rows.is_known], inside[rows.is_known]))
     keys = {
-        "regime": rows.regimes,
+        "kind": rows.kinds,
         "method": np.array([f"{s.method}, {'1 GPU' if s.num_gpus == 1 else 'many GPUs'}" for s in rows.setups]),
         "source": rows.sources,
     }
@@ -228,9 +283,12 @@ def report(rows: Rows, errors: np.ndarray, inside: np.ndarray) -> None:
                 print("  " + line(value, errors[chosen], inside[chosen]))
 
 
-def table_of(found: Fit, bounds: dict[str, dict[str, float]], ridge: dict[str, float]) -> dict[str, Any]:
+def table_of(
+    found: Fit, bounds: dict[str, dict[str, float]], ridge: dict[str, float], known: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     """What gpu_memory.py reads."""
     return {
+        "known": sorted(known),
         "factors": {name: round(value, 4) for name, value in found.factors.items()},
         "frameworks": {name: round(value, 3) for name, value in found.frameworks.items() if name != "any"},
         "intervals": bounds,
@@ -313,20 +371,22 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=0)
     options = parser.parse_args()
     rows = load(options.observations)
-    errors = left_out(rows)
-    inside = coverage(rows, errors)
+    both = Errors(left_out(rows), left_out_by_row(rows))
+    errors, inside = both.by_source, coverage(rows, both)
     report(rows, errors, inside)
+    print(line("rows left out at random", both.by_row[~rows.is_claim]))
     whole = fit(rows, np.ones(len(errors), dtype=bool))
     in_sample = whole.predicted(rows, np.ones(len(errors), dtype=bool)) - rows.log_peaks
     print(line("fitted on all rows (not a score)", in_sample))
     print({name: round(value, 3) for name, value in whole.factors.items()})
     print({name: round(value, 2) for name, value in whole.frameworks.items()})
-    bounds = intervals(rows, errors, np.ones(len(errors), dtype=bool))
+    everything = np.ones(len(errors), dtype=bool)
+    bounds = intervals(rows, both, everything)
     for count, name in ((1, "one probe"), (2, "two probes")):
         after, indices = probed(rows, count)
         print(line(f"after {count} measured peaks", after))
         bounds[name] = probed_bounds(rows, after, indices)
-    table = table_of(whole, bounds, RIDGE)
+    table = table_of(whole, bounds, RIDGE, known_frameworks(rows, everything))
     use(table)
     print(false_fits(options.observations))
     if options.write:
@@ -343,8 +403,8 @@ def probed_bounds(rows: Rows, errors: np.ndarray, indices: np.ndarray) -> dict[s
     everywhere = np.zeros(len(rows.log_peaks))
     everywhere[indices] = errors
     errors = errors / doubts(rows, everywhere)[indices]
-    tail = (1 - NOMINAL[0]) / 2
-    return _bounds(_quantiles(-errors, weights, (tail, 1 - tail, NOMINAL[1])))
+    tail = (1 - COVERED) / 2
+    return _bounds(_quantiles(-errors, weights, (tail, 1 - tail, BELOW["probed"])))
 
 
 def _write(rows: Rows, errors: np.ndarray, table: dict[str, Any]) -> None:

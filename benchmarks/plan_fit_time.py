@@ -17,7 +17,7 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,12 +88,14 @@ EFFECT_WIDTHS = {
     "kind:": 0.25,
     "shape:": 0.3,
 }
-NOISE, TAILS = 0.12, 3.0
+NOISE, TAILS = 0.15, 3.0
 ROUNDS = 25
+STEP = 1e-4  # of finite differences
 HINTED = re.compile(
     r"claim|hearsay|\beta\b|projection|coarse|from memory|assumed|not stated|not in json", re.IGNORECASE
 )
 FOLDS = 4
+FEWEST_SOURCES = 4  # whose median tells how far a new kind of run lies from the mean
 VAGUE = 0.25  # weight of a row that says itself that it is a guess
 
 
@@ -189,7 +191,7 @@ class Table:
 
     def log_seconds(self, c: dict[str, float], factor: np.ndarray, share: np.ndarray) -> np.ndarray:
         """Logarithm of seconds of a micro-batch, with its part of the start of the run."""
-        parts = seconds(self.work, c, np.exp(np.clip(share, -2.0, 1.0)))
+        parts = seconds(self.work, c, np.exp(np.clip(share, -2.0, numbers.MOST_SHARE)))
         return np.log(sum(parts.values()) * np.exp(factor) + c["startup"] * self.startup)
 
 
@@ -204,13 +206,25 @@ def fit(rows: Sequence[Row], looseness: float = 1.0) -> Fit:
     width = np.concatenate([[PRIORS[name][1] * looseness for name in names], widths])
     weight = row_weights(rows)
 
-    def model(theta: np.ndarray) -> np.ndarray:
+    def model(theta: np.ndarray, factor: float = 0.0, share: float = 0.0) -> np.ndarray:
         c = dict(zip(names, np.exp(theta[: len(names)]), strict=True))
-        u = theta[len(names) :]
-        carried = table.carries * u
-        return table.log_seconds(c, carried[:, ~is_share].sum(axis=1), carried[:, is_share].sum(axis=1))
+        carried = table.carries * theta[len(names) :]
+        return table.log_seconds(
+            c, carried[:, ~is_share].sum(axis=1) + factor, carried[:, is_share].sum(axis=1) + share
+        )
 
-    theta = descend(model, table.log_observed, weight, centre, width)
+    def slopes(theta: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """Derivatives by finite steps; those by effects follow from two, by the factor and by the share."""
+        by_number = []
+        for number in range(len(names)):
+            moved = theta.copy()
+            moved[number] += STEP
+            by_number.append((model(moved) - base) / STEP)
+        by_factor, by_share = (model(theta, STEP) - base) / STEP, (model(theta, 0.0, STEP) - base) / STEP
+        by_effect = table.carries * np.where(is_share[None, :], by_share[:, None], by_factor[:, None])
+        return np.hstack([np.array(by_number).T, by_effect])
+
+    theta = descend(model, slopes, table.log_observed, weight, centre, width)
     solved = np.exp(theta[: len(names)])
     return Fit(
         {name: float(value) for name, value in zip(names, solved, strict=True)},
@@ -233,6 +247,7 @@ def row_weights(rows: Sequence[Row]) -> np.ndarray:
 
 def descend(
     model: Callable[[np.ndarray], np.ndarray],
+    slopes_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     observed: np.ndarray,
     weight: np.ndarray,
     centre: np.ndarray,
@@ -251,11 +266,7 @@ def descend(
         base = model(theta)
         errors = base - observed
         local = weight * (TAILS + 1) / (TAILS + (errors / NOISE) ** 2) / NOISE**2
-        slopes = np.empty((len(observed), len(theta)))
-        for number in range(len(theta)):
-            moved = theta.copy()
-            moved[number] += 1e-4
-            slopes[:, number] = (model(moved) - base) / 1e-4
+        slopes = slopes_of(theta, base)
         curvature = (slopes * local[:, None]).T @ slopes + np.diag(width**-2.0)
         gradient = slopes.T @ (local * errors) + (theta - centre) / width**2
         before = best
@@ -275,17 +286,40 @@ def descend(
 def left_out(
     rows: Sequence[Row], key: Callable[[Row], str], looseness: float = 1.0
 ) -> tuple[np.ndarray, dict[str, numbers.TimeModel]]:
-    """Logarithm of predicted over observed for every row by a fit without its group, and that fit by group."""
+    """Logarithm of predicted over observed for every row by a fit without its group, and that fit by group.
+
+    Rows of a kind that the fit without them has never seen are centred by the errors of the other groups.
+    """
     errors = np.zeros(len(rows))
     models = {}
-    for group in sorted({key(row) for row in rows}):
-        rest = [row for row in rows if key(row) != group]
+    names = np.array([key(row) for row in rows])
+    for group in sorted(set(names)):
+        rest = [row for row, name in zip(rows, names, strict=True) if name != group]
         fitted = fit(rest, looseness)
         models[group] = as_model(fitted, rest, {})
-        for number in [number for number, row in enumerate(rows) if key(row) == group]:
-            row = rows[number]
-            errors[number] = float(fitted.predict([row])[0]) - math.log(row.seconds)
+        held = np.flatnonzero(names == group).tolist()
+        logs = np.log([rows[number].seconds for number in held])
+        errors[held] = fitted.predict([rows[number] for number in held]) - logs
+    raw = errors.copy()
+    for group in models:
+        rest_too = names != group
+        others = [row for row, keep in zip(rows, rest_too, strict=True) if keep]
+        models[group] = replace(models[group], centres=centres_of(others, raw[rest_too]))
+        for number in np.flatnonzero(~rest_too).tolist():
+            errors[number] += numbers.centre_of(rows[number].setup, models[group])
     return errors, models
+
+
+def centres_of(rows: Sequence[Row], errors: np.ndarray) -> dict[str, float]:
+    """By how much runs of a new kind are usually slower than a fit without them says, by size, as a logarithm."""
+    sizes, counts = np.array([_size(row) for row in rows]), Counter(row.source for row in rows)
+    weights = np.array([counts[row.source] ** -0.5 * (VAGUE if row.is_vague else 1.0) for row in rows])
+    found = {}
+    for size in CENTRED:
+        mine = sizes == size
+        if len({row.source for row, keep in zip(rows, mine, strict=True) if keep}) >= FEWEST_SOURCES:
+            found[f"new {size}"] = _quantile(-errors[mine], weights[mine], 0.5)
+    return found
 
 
 def calibrated_errors(
@@ -358,6 +392,11 @@ def fold_of(row: Row) -> str:
     return str(zlib.crc32(row.id.encode()) % FOLDS)
 
 
+def family_of(row: Row) -> str:
+    """The frameworks that run alike and are left out together."""
+    return numbers.time_family(row.setup.framework).name
+
+
 def is_single(row: Row) -> bool:
     """Fine-tuning on one device."""
     return row.setup.num_gpus == 1 and row.setup.objective != "pretrain"
@@ -410,6 +449,8 @@ def main() -> None:
     show(f"rows left out at random, {FOLDS} folds", rows, folds)
     tables, _ = left_out(rows, lambda row: row.id.rpartition("-")[0], looseness)
     show("leave one table out", rows, tables)
+    families, _ = left_out(rows, family_of, looseness)
+    show("leave one framework out", rows, families)
     errors, models = left_out(rows, lambda row: row.source, looseness)
     show("leave one source out", rows, errors)
     by_source = coverage(rows, errors, folds, lambda row: row.source, errors, models)
@@ -440,10 +481,12 @@ def main() -> None:
         print({name: float(f"{value:.3g}") for name, value in fitted.coefficients.items()})
         print({name: round(value, 2) for name, value in fitted.effects.items() if abs(value) > 0.03})
     if options.write:
-        write(fitted, rows, intervals_of(rows, errors, folds))
+        raw = errors - np.array([numbers.centre_of(row.setup, models[row.source]) for row in rows])
+        write(fitted, rows, intervals_of(rows, errors, folds), centres_of(rows, raw))
 
 
 SIZES = ("single", "small", "large", "preference")
+CENTRED = ("single", "small")  # fine-tuning; what is reported of large runs comes from the software's own tuned tables
 TAIL = {"new": 0.10, "known": 0.12}  # share of rows left above, and below, the interval
 
 
@@ -515,7 +558,9 @@ def rule_of_thumb(rows: Sequence[Row]) -> np.ndarray:
     return np.log(flops)
 
 
-def write(fitted: Fit, rows: Sequence[Row], intervals: dict[str, tuple[float, float]]) -> None:
+def write(
+    fitted: Fit, rows: Sequence[Row], intervals: dict[str, tuple[float, float]], centres: dict[str, float]
+) -> None:
     """Stores the fit in the package."""
     model = as_model(fitted, rows, intervals)
     tree: dict[str, Any] = {
@@ -525,6 +570,7 @@ def write(fitted: Fit, rows: Sequence[Row], intervals: dict[str, tuple[float, fl
         "coefficients": {name: float(f"{value:.4g}") for name, value in model.coefficients.items()},
         "factors": {name: round(value, 4) for name, value in model.factors.items() if abs(value) >= 5e-4},
         "intervals": {name: [round(low, 3), round(high, 3)] for name, (low, high) in intervals.items()},
+        "centres": {name: round(value, 4) for name, value in centres.items()},
         "calibration": dict(model.calibration),
         "seen": sorted(model.seen),
     }

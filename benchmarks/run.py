@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import platform
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any
 from foretune.hardware.detect import detect_machine
 
 HERE = Path(__file__).parent
-NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts")
+NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts", "data")
 
 
 def environment() -> dict[str, Any]:
@@ -43,12 +44,16 @@ def main() -> None:
     """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, where a benchmark has such a form")
     args = parser.parse_args()
     sys.path.insert(0, str(HERE))
     for name in args.names or NAMES:
-        measured = importlib.import_module(f"bench_{name}").measure()
+        measure = importlib.import_module(f"bench_{name}").measure
+        can_be_quick = "quick" in inspect.signature(measure).parameters
+        measured = measure(quick=True) if args.quick and can_be_quick else measure()
         result = {"benchmark": name, **environment(), **measured}
-        path = HERE / "results" / f"{name}.json"
+        is_quick = args.quick and can_be_quick
+        path = HERE / "results" / (f"{name}-quick.json" if is_quick else f"{name}.json")
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(result, indent=2))
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["foretune", "json", "csv"]):
+    from foretune.audit.clicks import read_clicks
+    from foretune.collect.production import read_production
     from foretune.data.faults import RejectedRows
     from foretune.data.formats import read_samples
     from foretune.data.samples import sample_hash
@@ -23,6 +25,15 @@ with atheris.instrument_imports(include=["foretune", "json", "csv"]):
 KINDS = ("jsonl", "json", "csv", "tsv", "txt", "jsonl.gz", "json.bz2", "csv.xz")
 TASKS = ("auto", "any", "text", "preference", "classify")
 FOLDER = Path(tempfile.mkdtemp())
+
+
+def check_others(path: Path) -> None:
+    """Read the same bytes as production queries and as clicks."""
+    for read in (read_production, lambda place: read_clicks(place, [])):
+        try:
+            read(path)
+        except ForetuneError as error:
+            assert error.fix, error
 
 
 def check(data: bytes) -> None:
@@ -39,6 +50,7 @@ def check(data: bytes) -> None:
             assert error.fix, error
         else:
             assert all(sample_hash(sample) for sample in found.samples)
+    check_others(path)
 
 
 if __name__ == "__main__":

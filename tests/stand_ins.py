@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from foretune.backends import local
+from foretune.plan.decision import decide
 from foretune.records.audit import AuditRecord, Finding
+from foretune.records.base import Record
 from foretune.records.dataset import DatasetRecord, DatasetSource, SplitInfo
 from foretune.records.diagnosis import Cause, DiagnosisRecord
 from foretune.records.evaluation import Delta, EvaluationRecord, MetricValue, SystemResult
 from foretune.records.plan import Estimate, PlanRecord
 from foretune.records.training import CurvePoint, TrainingRecord
+from foretune.steps import Run
 
 TRAINER = Path(__file__).parent / "stand_in_trainer.py"
 
@@ -148,6 +151,14 @@ OVERFITTING = Cause(
     fixes=("fewer epochs",),
     patch={"train.epochs": 1.0},
 )
+
+
+def written(record: Record, run: Run) -> Record:
+    """The record in the run's folder, with the advice that a plan comes with."""
+    record.write(run.run_dir)
+    if isinstance(record, PlanRecord):
+        decide(record, run_dir=run.run_dir, folder=run.folder)
+    return record
 
 
 def use_stand_in_trainer(monkeypatch: pytest.MonkeyPatch, behaviour: str = "finish") -> None:

@@ -3,24 +3,23 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from foretune import journey
-from foretune.backends.local import TRAIN_LOG, start_detached, stop_process, stop_training
+from foretune.backends.local import start_detached, stop_process, stop_training
 from foretune.config.job import JobConfig
 from foretune.config.read import ResolvedJob, field_names, read_job, resolve_job
-from foretune.errors import ConfigError, ForetuneError, NotFound
-from foretune.journey import STAGES, Outcome, Stage
+from foretune.config.settings import moved_paths, settings_of
+from foretune.data.faults import REJECTED_FILE
+from foretune.errors import ConfigError, NotFound
+from foretune.journey import STAGES, Outcome, Stage, fresh_run
 from foretune.records.audit import AuditRecord
 from foretune.records.base import write_atomically
 from foretune.records.dataset import DatasetRecord
@@ -44,21 +43,30 @@ from foretune.steps import Run, Watcher, create_job_run, reconcile_run
 if TYPE_CHECKING:
     from foretune.data.samples import Message
     from foretune.engine.chat import ChatEngine
+    from foretune.plan.affordable import Affordable
+    from foretune.plan.faq import Answered
+    from foretune.plan.launch import Launch
     from foretune.plan.project import Outlook
+    from foretune.plan.whole import WholePlan
 
 __all__ = [
     "TEMPLATES",
+    "Audited",
     "Chat",
     "JobLike",
     "RunInfo",
     "RunLike",
+    "affordable",
     "audit",
+    "audited",
     "chat",
     "diagnose",
     "evaluate",
+    "faq",
     "forecast",
     "forecast_table",
     "init",
+    "launch",
     "next_job",
     "offers",
     "outlook",
@@ -71,6 +79,7 @@ __all__ = [
     "stop",
     "train",
     "watch",
+    "whole_plan",
 ]
 
 JobLike = ResolvedJob | JobConfig | str | Path
@@ -78,36 +87,26 @@ RunLike = str | Path
 TEMPLATES = ("json-extract", "sentiment", "support-chat", "news-summary")
 BEFORE_TRAINING: tuple[Stage, ...] = ("collect", "audit", "plan")
 EMBEDDED = "pebble"
+HUB = "hf:"  # begins the name of a data set of the Hugging Face hub
 WORLD = "world"  # data.path of the generated corpus: it needs no collecting, splitting or audit
 JOURNEY_LOG = "journey.log"
-PATH_FIELDS = ("base", "data.path", "data.validation_path", "data.test_path", "evaluate.json_schema")
 SMOKE: dict[str, Any] = {"max_steps": 2, "eval_every": 1, "save_every": 1}
 SMOKE_ROWS = 200
 
 
 def init(template: str, folder: str | Path | None = None, *, num_rows: int | None = None, seed: int = 0) -> Path:
-    """Write a template's `job.toml` and its generated data into `folder`; the path of the job file.
+    """Write a template's `job.toml`, its generated data and their source card into `folder`; the path of the job file.
 
-    Raises NotFound for an unknown template, ConfigError rather than overwrite anything.
+    Use cases that come without data (`foretune.config.examples`) leave the job alone. Raises NotFound for an unknown
+    template, ConfigError rather than overwrite anything.
     """
-    if template not in TEMPLATES:
-        close = difflib.get_close_matches(template, TEMPLATES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(TEMPLATES)}"
-        raise NotFound(f"no template {template!r}", fix=hint)
-    from foretune.data.world.tasks import template_rows
+    from foretune.collect.templates import template_files
 
     target = Path(folder) if folder is not None else Path(template)
-    source = resources.files("foretune.config") / "templates"
-    files = {target / "job.toml": (source / f"{template}.toml").read_text(encoding="utf-8")}
-    schema = source / f"{template}.schema.json"
-    if schema.is_file():
-        files[target / "schema.json"] = schema.read_text(encoding="utf-8")
-    data = target / "data" / f"{template}.jsonl"
-    existing = [path for path in (*files, data) if path.exists()]
+    files = template_files(template, target, num_rows=num_rows, seed=seed)
+    existing = [path for path in files if path.exists()]
     if existing:
         raise ConfigError(f"{existing[0]} exists already", fix=f"foretune init {template} ANOTHER_FOLDER")
-    rows = template_rows(template, num_rows, seed)
-    files[data] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     for path, text in files.items():
         write_atomically(path, text)
     return target / "job.toml"
@@ -134,11 +133,13 @@ def run(
     at_end: Callable[[Path], object] | None = None,
     source: str | Path | None = None,
     parent: str = "",
+    skip_advice: str | None = None,
 ) -> Outcome:
     """The journey: collect, audit, plan, train, evaluate, diagnose, with a gate after each.
 
     `dry_run` stops after the plan; `detach` leaves everything after it to a process of its own; `source` is the file
-    that a ResolvedJob came from, kept in the run folder; `parent` the run that it was derived from. Raises what a gate
+    that a ResolvedJob came from, kept in the run folder; `parent` the run that it was derived from;
+    `skip_advice` why nobody asks whether to train at all. Raises what a gate
     raises: DataError, DoesNotFit, GateRefused, TrainingDiverged; and ConfigError, NotFound.
     """
     given = resolved(job)
@@ -148,9 +149,15 @@ def run(
     stages = _stages(given.job, STAGES)
     if dry_run or detach:
         stages = tuple(stage for stage in stages if stage in BEFORE_TRAINING)
-    with _fresh(run_dir):
+    with fresh_run(run_dir):
         outcome = journey.run_stages(
-            run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, at_end=at_end
+            run_dir,
+            stages=stages,
+            watcher=watcher,
+            approve=approve,
+            reuse_test=reuse_test,
+            at_end=at_end,
+            skip_advice=skip_advice,
         )
     if detach and not dry_run:
         _start_journey(run_dir, reuse_test)
@@ -168,31 +175,24 @@ def train(
     foreground: bool = False,
     smoke: bool = False,
     source: str | Path | None = None,
+    skip_advice: str | None = None,
 ) -> Outcome:
-    """Collect, audit and plan as `run` does, then train, as a process of its own unless `foreground`.
-
-    `smoke` takes two steps on the first 200 rows: does it work at all?
-    """
+    """Collect, audit and plan, then train, as a process unless `foreground`; `smoke`: two steps on 200 rows."""
     given = _smoked(resolved(job)) if smoke else resolved(job)
     run_dir = _create(source or job, given, Path(runs_dir), "")
     before = tuple(stage for stage in _stages(given.job, BEFORE_TRAINING) if stage != "train")
-    with _fresh(run_dir):
-        if foreground:
-            journey.run_stages(run_dir, stages=before, watcher=watcher, approve=approve, probe=False)
-            return _train_here(given.job, run_dir)
-        stages: tuple[Stage, ...] = (*before, "train")
-        return journey.run_stages(run_dir, stages=stages, watcher=watcher, approve=approve, probe=False, detach=detach)
-
-
-@contextmanager
-def _fresh(run_dir: Path) -> Iterator[None]:
-    """Take a new run folder away again where not even the data could be read: there is nothing to go on with."""
-    try:
-        yield
-    except ForetuneError:
-        if not DatasetRecord.exists(run_dir) and not (run_dir / TRAIN_LOG).exists():
-            shutil.rmtree(run_dir, ignore_errors=True)
-        raise
+    stages: tuple[Stage, ...] = before if foreground else (*before, "train")
+    with fresh_run(run_dir):
+        outcome = journey.run_stages(
+            run_dir,
+            stages=stages,
+            watcher=watcher,
+            approve=approve,
+            probe=False,
+            detach=detach,
+            skip_advice=skip_advice,
+        )
+        return _train_here(given.job, run_dir) if foreground else outcome
 
 
 def _train_here(job: JobConfig, run_dir: Path) -> Outcome:
@@ -251,9 +251,12 @@ def offers(
     max_cost_usd: float | None = None,
     methods: Sequence[str] = (),
     data: str | Path | None = None,
+    hosted: bool = True,
     **request: Any,
 ) -> list[Offer]:
     """Every priced way of running a job that fits, the best by `goal` (cheapest, fastest, smallest) first.
+
+    Rented devices, and providers that train for you unless `hosted` is False.
 
     Raises DoesNotFit where nothing fits, GateRefused where nothing that fits keeps the limits.
     """
@@ -263,7 +266,48 @@ def offers(
     from foretune.plan.request import plan_request
 
     setup, _ = requested_setup(plan_request(**request), data=None if data is None else Path(data))
-    return all_offers(setup, goal=goal_named(goal), limits=Limits(max_hours, max_cost_usd), methods=methods)
+    limits = Limits(max_hours, max_cost_usd)
+    return all_offers(setup, goal=goal_named(goal), limits=limits, methods=methods, hosted=hosted)
+
+
+def whole_plan(
+    *, data: str | Path | None = None, project: str | Path | None = None, max_cost_usd: float = 0.0, **request: Any
+) -> WholePlan:
+    """Forecast, advice, timeline, costs, place and pilot in one: what `foretune plan --json` prints.
+
+    Raises what `forecast` raises, and GateRefused where the expected cost is above `max_cost_usd`.
+    """
+    from foretune.plan.request import plan_request
+    from foretune.plan.whole import whole_plan as plan_all
+
+    samples, told = (None if path is None else Path(path) for path in (data, project))
+    return plan_all(plan_request(**request), data=samples, project=told, max_cost_usd=max_cost_usd)
+
+
+def affordable(budget_usd: float, *, data: str | Path | None = None, **request: Any) -> list[Affordable]:
+    """What a budget buys, largest model first: the request's model, or a ladder of open ones. Raises GateRefused."""
+    from foretune.plan.affordable import affordable as all_within
+    from foretune.plan.request import plan_request
+
+    return all_within(budget_usd, plan_request(**request), data=None if data is None else Path(data))[0]
+
+
+def launch(offer: Offer, *, job: str = "job.toml", kind: str = "auto") -> Launch:
+    """The file that would start `offer`: a SkyPilot task, a script, a provider's request, or a job of `kind`.
+
+    Nothing is sent. Raises ConfigError for an unknown kind, or one that has no such machine.
+    """
+    from foretune.plan.launch import LaunchJob
+    from foretune.plan.launch import launch as launch_of
+
+    return launch_of(offer, LaunchJob(job=job, method=offer.method), kind)
+
+
+def faq(topic: str) -> Answered:
+    """The answer to a question, its figures computed now. Raises NotFound with the closest topics."""
+    from foretune.plan.faq import answered, find_entry
+
+    return answered(find_entry(topic))
 
 
 def outlook(project: str | Path | None = None, forecast: Forecast | None = None) -> Outlook:
@@ -275,19 +319,49 @@ def outlook(project: str | Path | None = None, forecast: Forecast | None = None)
 
 
 def audit(job_or_file: JobLike, *, settings: Mapping[str, Any] | None = None) -> AuditRecord:
-    """What is wrong with the data of a job, or of one data file; `settings` maps dotted fields to values.
+    """What is wrong with the data of a job, of one data file or of a data set of the hub (`hf:owner/name`).
 
-    Raises DataError where it cannot be read, NotFound, ConfigError.
+    `settings` maps dotted fields to values. Raises DataError where it cannot be read, NotFound, ConfigError.
     """
-    given = _as_job(job_or_file, settings or {})
+    return audited(job_or_file, settings=settings).audit
+
+
+class Audited(NamedTuple):
+    """An audit with the record of the data that it is about: splits, sources, warnings, rows put aside."""
+
+    dataset: DatasetRecord
+    audit: AuditRecord
+
+
+def audited(
+    job_or_file: JobLike,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    rejected: str | Path | None = None,
+    at_end: Callable[[Path], object] | None = None,
+) -> Audited:
+    """As `audit`, with the data's record; `rejected` takes faulty rows, `at_end` the run folder before it is gone."""
+    aside = {} if rejected is None else {"data.advanced.on_fault": "reject"}
+    given = _as_job(job_or_file, {**(settings or {}), **aside})
     with _scratch(given) as scratch:
-        journey.do_stage(scratch, "collect")
-        return journey.audit_stage(scratch)
+        dataset = journey.do_stage(scratch, "collect")
+        assert isinstance(dataset, DatasetRecord)
+        faulty = scratch.run_dir / REJECTED_FILE
+        if rejected is not None and faulty.is_file():
+            write_atomically(Path(rejected), faulty.read_bytes())
+        kept = f"put aside in {rejected}" if rejected else "left out; --rejected FILE keeps them"
+        told = (text.replace(f"put aside in {REJECTED_FILE} of the run", kept) for text in dataset.warnings)
+        dataset = dataset.model_copy(update={"warnings": tuple(told)})
+        record = journey.audit_stage(scratch)
+        at_end(scratch.run_dir) if at_end is not None else None
+        return Audited(dataset, record)
 
 
 def _as_job(job_or_file: JobLike, settings: Mapping[str, Any]) -> ResolvedJob:
     if not isinstance(job_or_file, (str, Path)):
         return resolved(job_or_file)
+    if str(job_or_file).startswith(HUB):
+        return resolve_job(None, {"data.path": str(job_or_file), **settings})
     path = Path(job_or_file)
     if path.suffix == ".toml":
         return resolve_job(path, settings)
@@ -344,8 +418,7 @@ def next_job(
     if not 1 <= number <= len(causes):
         raise NotFound(f"no cause {number}: the diagnosis of {run_dir.name} has {len(causes)}", fix="--apply 1")
     cause, record = causes[number - 1], ResolvedRecord.read(run_dir)
-    wanted = settings_of(record.job) | cause.patch
-    _move_paths(wanted, Path(record.folder), target.parent)
+    wanted = moved_paths(settings_of(record.job) | cause.patch, Path(record.folder), target.parent)
     text = (run_dir / JOB_FILE).read_text(encoding="utf-8")
     written = settings_of(read_job(run_dir / JOB_FILE).model_dump(mode="json"))
     changed = {name: value for name, value in wanted.items() if value != written[name]}
@@ -353,25 +426,6 @@ def next_job(
     write_atomically(target, comment + apply_patch(text, changed))
     read_job(target)
     return target, cause.patch
-
-
-def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's values by dotted name, every field."""
-    flat = {}
-    for name in field_names():
-        value: Any = job
-        for part in name.split("."):
-            value = value[part]
-        flat[name] = value
-    return flat
-
-
-def _move_paths(settings: dict[str, Any], folder: Path, target: Path) -> None:
-    """Rewrite the relative paths among the settings so that they mean the same from `target`."""
-    for name in PATH_FIELDS:
-        value = settings[name]
-        if value and not Path(value).is_absolute() and (folder / value).exists():
-            settings[name] = os.path.relpath(folder / value, target.resolve())
 
 
 @dataclass(frozen=True)
@@ -533,9 +587,12 @@ def _needs_training(run_dir: Path) -> None:
 
 @contextmanager
 def _scratch(given: ResolvedJob) -> Iterator[Run]:
-    """A run that is gone afterwards, for verbs that only look."""
+    """A run that is gone afterwards, for verbs that only look; what it fetches from the hub stays beside the runs."""
+    from foretune.collect.collect import SOURCES_DIR
+
     folder = Path(tempfile.mkdtemp(prefix="foretune-"))
     try:
-        yield Run.open(create_job_run(given, runs_dir=folder))
+        sources = Path(DEFAULT_RUNS_DIR) / SOURCES_DIR
+        yield replace(Run.open(create_job_run(given, runs_dir=folder)), sources_dir=sources)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

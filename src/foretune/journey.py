@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from foretune.backends.local import failure_of, is_alive, start_training, stop_process
+from foretune.backends.local import TRAIN_LOG, exit_code, failure_of, is_alive, start_training, stop_process
 from foretune.config.job import JobConfig
 from foretune.errors import ConfigError, DataError, DoesNotFit, Fault, ForetuneError, GateRefused
 from foretune.records.audit import AuditRecord
@@ -86,14 +86,16 @@ def run_stages(
     probe: bool = True,
     detach: bool = False,
     at_end: Callable[[Path], object] | None = None,
+    skip_advice: str | None = None,
 ) -> Outcome:
     """Take a run through `stages`, in order; what already left its record is not done again.
 
     `approve` is asked once the plan stands and may raise; `at_end` gets the run folder when the journey ends or a
-    gate closes it; `detach` leaves after training has started. Raises what a gate raises: DataError (audit),
+    gate closes it; `detach` leaves after training has started; `skip_advice` says why nobody asks whether to train at
+    all, which is recorded. Raises what a gate raises: DataError (audit),
     DoesNotFit and GateRefused (plan), TrainingDiverged.
     """
-    run = Run.open(run_dir, watcher=watcher)
+    run = Run.open(run_dir, watcher=watcher, skip_advice=skip_advice)
     outcome = Outcome(run_dir, "done")
     with journey_lock(run_dir):
         try:
@@ -115,6 +117,17 @@ def run_stages(
             raise
         _finish(run, at_end)
     return outcome
+
+
+@contextmanager
+def fresh_run(run_dir: Path) -> Iterator[None]:
+    """Take a new run folder away again where not even the data could be read: there is nothing to go on with."""
+    try:
+        yield
+    except ForetuneError:
+        if not DatasetRecord.exists(run_dir) and not (run_dir / TRAIN_LOG).exists():
+            shutil.rmtree(run_dir, ignore_errors=True)
+        raise
 
 
 def _finish(run: Run, at_end: Callable[[Path], object] | None) -> None:
@@ -334,15 +347,27 @@ def train_stage(run: Run, *, detach: bool = False) -> Outcome:
         last = next((e for e in reversed(events) if e["kind"] in ("train_start", "train_end", "failed")), None)
         if last is not None and last["kind"] == "train_end":
             return Outcome(run_dir, "stopped", interrupted)
-        raise failure_of(run_dir)
+        raise _explained(run_dir, exit_code=exit_code(pid))
     record, seconds = reconcile_run(run), time.monotonic() - began
     _stage_event(run_dir, "train", "end", seconds=round(seconds, 3))
     run.watcher.stage_ended("train", record, seconds)
     return Outcome(run_dir, "stopped" if record.stop_reason == "stopped" else "done", interrupted)
 
 
+def _explained(run_dir: Path, *, exit_code: int | None = None) -> ForetuneError:
+    """Why training failed, with the cause, the evidence and settings that fit written to `post_mortem.json`."""
+    from foretune.train.post_mortem import post_mortem
+
+    post_mortem(run_dir, exit_code=exit_code, is_final=True)
+    return failure_of(run_dir)
+
+
 def _start(run_dir: Path) -> int:
     resume = any(event["kind"] == "train_start" for event in read_events(run_dir))
+    if not resume and PlanRecord.exists(run_dir):
+        from foretune.plan.decision import check_decision
+
+        check_decision(run_dir)
     pid = start_training(run_dir, resume=resume)
     with EventLog(run_dir) as log:
         log.add("process", pid=pid)
@@ -396,5 +421,5 @@ def watch_run(run_dir: Path, *, watcher: Watcher | None = None) -> Outcome:
             reconcile_run(Run.open(run_dir))
         return Outcome(run_dir, "done")
     if run_state(run_dir) == "failed":
-        raise failure_of(run_dir)
+        raise _explained(run_dir)
     return Outcome(run_dir, "stopped")

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from foretune import __version__
-from foretune.config.job import JobConfig
+from foretune.config.job import PREFERENCE_METHODS, JobConfig
 from foretune.config.read import ResolvedJob
 from foretune.config.write import job_toml
 from foretune.records.audit import AuditRecord
@@ -26,6 +26,9 @@ from foretune.records.run import JOB_FILE, ResolvedRecord, create_run
 from foretune.records.training import TrainingRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from foretune.audit.audit import Check
     from foretune.data.samples import Sample
     from foretune.data.tokenizer import Tokenizer
     from foretune.plan.lengths import Lengths
@@ -87,20 +90,22 @@ class Silent:
 
 @dataclass(frozen=True)
 class Run:
-    """One run under way: its settings, its folders and its watcher."""
+    """One run under way: its settings, its folders and its watcher; `sources_dir` keeps what is fetched for it."""
 
     job: JobConfig
     run_dir: Path
     runs_dir: Path
     folder: Path
     watcher: Watcher = field(default_factory=Silent)
+    sources_dir: Path | None = None  # None: below `runs_dir`
+    skip_advice: str | None = None  # why nobody wants to hear whether to train at all
 
     @classmethod
-    def open(cls, run_dir: Path, *, watcher: Watcher | None = None) -> Run:
+    def open(cls, run_dir: Path, *, watcher: Watcher | None = None, skip_advice: str | None = None) -> Run:
         """The run in a folder with `resolved.json`. Raises NotFound, ConfigError."""
         resolved = ResolvedRecord.read(run_dir)
         job = JobConfig.model_validate(resolved.job)
-        return cls(job, run_dir, run_dir.parent, Path(resolved.folder), watcher or Silent())
+        return cls(job, run_dir, run_dir.parent, Path(resolved.folder), watcher or Silent(), skip_advice=skip_advice)
 
     def split(self, name: str) -> list[Sample]:
         """The samples of one split of the collected data; [] where there is no such split."""
@@ -143,7 +148,9 @@ def collect_run(run: Run) -> DatasetRecord:
     """Read and split the data, then write into `resolved.json` what follows from it: the metric that decides."""
     from foretune.collect.collect import collect
 
-    record = collect(run.job, folder=run.folder, runs_dir=run.runs_dir, run_dir=run.run_dir)
+    record = collect(
+        run.job, folder=run.folder, runs_dir=run.runs_dir, run_dir=run.run_dir, sources_dir=run.sources_dir
+    )
     _fix_metric(run)
     return record
 
@@ -167,18 +174,35 @@ def audit_run(run: Run) -> AuditRecord:
     _, tokenizer = run.base()
     splits = {name: run.split(name) for name in dataset.splits}
     limit = run.job.train.max_seq_len or tokenizer.max_len or 0
-    return audit(dataset, splits, tokenizer, max_seq_len=limit, run_dir=run.run_dir)
+    more = _declared_checks(run)
+    return audit(dataset, splits, tokenizer, max_seq_len=limit, more=more, run_dir=run.run_dir)
+
+
+def _declared_checks(run: Run) -> list[Check]:
+    """The checks that the job asks for beside the usual ones. Raises NotFound, DataError, ConfigError."""
+    from foretune.audit.declared import declared_checks
+
+    data, production = run.job.data, []
+    if data.production_path:
+        from foretune.collect.production import read_production
+
+        production = read_production(run.folder / data.production_path)
+    return declared_checks(data, run.folder, production=production, run_dir=run.run_dir)
 
 
 def plan_run(run: Run, *, probe: bool) -> PlanRecord:
-    """Predict; `probe` measures a few real steps first, which imports torch."""
+    """Predict, and record what is advised; `probe` measures a few real steps first, which imports torch."""
+    from foretune.plan.decision import decide, decision_note
     from foretune.plan.plan import plan
 
     config, tokenizer = run.base()
     splits = {name: run.split(name) for name in ("train", "validation", "test")}
     lengths = lengths_of(run.job, splits, tokenizer, is_seq2seq=bool(config.get("is_encoder_decoder")))
     measured = _probed(run) if probe else None
-    return plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run.run_dir)
+    record = plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run.run_dir)
+    decision = decide(record, run_dir=run.run_dir, folder=run.folder, skipped_because=run.skip_advice)
+    run.watcher.note(decision_note(decision))
+    return record
 
 
 def _probed(run: Run) -> ProbeRecord:
@@ -197,49 +221,63 @@ def lengths_of(
 
     limit = job.train.max_seq_len or tokenizer.max_len or 0
     counts = {name: _counts(job, samples, tokenizer, limit, is_seq2seq) for name, samples in splits.items()}
-    none: tuple[list[int], list[int]] = ([], [])
-    train, test = counts.get("train", none), counts.get("test", none)
+    train, validation, test = (counts.get(name, _Counts([], [])) for name in ("train", "validation", "test"))
     classes = {sample.target for sample in splits.get("train", ())} if job.train.method == "classify" else set()
     return Lengths(
-        train=train[0],
-        validation=counts.get("validation", none)[0],
-        test=test[0],
-        train_answers=train[1],
-        test_answers=test[1],
+        train=train.tokens,
+        validation=validation.tokens,
+        test=test.tokens,
+        train_answers=train.answers,
+        test_answers=test.answers,
         max_seq_len=limit,
         num_labels=len(classes),
+        train_ids=train.ids,
+        validation_ids=validation.ids,
     )
 
 
-def _counts(
-    job: JobConfig, samples: list[Sample], tokenizer: Tokenizer, limit: int, is_seq2seq: bool
-) -> tuple[list[int], list[int]]:
+class _Counts(NamedTuple):
+    """Tokens of each sample and of its answer; the ids where samples may share prefixes."""
+
+    tokens: list[int]
+    answers: list[int]
+    ids: Sequence[np.ndarray] = ()
+
+
+def _counts(job: JobConfig, samples: list[Sample], tokenizer: Tokenizer, limit: int, is_seq2seq: bool) -> _Counts:
     """Tokens of each sample and of its answer, by method."""
+    import numpy as np
+
+    from foretune.data.preference import preference_lengths
     from foretune.data.tokenise import prompt_ids, tokenise_all
 
-    if job.train.method == "classify":
+    if job.train.method in PREFERENCE_METHODS:
+        return _Counts(*preference_lengths(job.train.method, samples, tokenizer, max_seq_len=limit))
+    if job.train.method in ("classify", "regress"):
         if tokenizer.has_chat_template:
-            inputs = [len(prompt_ids(sample, tokenizer)) for sample in samples]
+            inputs = [prompt_ids(sample, tokenizer) for sample in samples]
         else:
-            inputs = [len(ids) for ids in tokenizer.encode_batch([s.input_text for s in samples], add_special=True)]
-        return [min(size, limit or size) for size in inputs], [0] * len(samples)
+            inputs = tokenizer.encode_batch([s.input_text for s in samples], add_special=True)
+        ids = [np.asarray(one[-limit:], dtype=np.int32) for one in inputs]
+        return _Counts([len(one) for one in ids], [0] * len(samples), ids)
     if job.train.method == "pretrain":
         row = min(job.train.max_seq_len or PACKED_ROW_TOKENS, tokenizer.max_len or PACKED_ROW_TOKENS)
         return _packed_counts(samples, tokenizer, row)
     if is_seq2seq:
         sources = tokenizer.encode_batch(["\n".join(m.content for m in sample.prompt) for sample in samples])
         targets = [len(ids) + 1 for ids in tokenizer.encode_batch([sample.target for sample in samples])]
-        return [len(ids) + 1 + size for ids, size in zip(sources, targets, strict=True)], targets
+        return _Counts([len(ids) + 1 + size for ids, size in zip(sources, targets, strict=True)], targets)
     data = tokenise_all(samples, tokenizer, max_seq_len=limit, train_on=job.train.advanced.train_on)
-    return [len(sample.ids) for sample in data.samples], [sample.num_loss_tokens for sample in data.samples]
+    ids = [np.asarray(sample.ids, dtype=np.int32) for sample in data.samples]
+    return _Counts([len(one) for one in ids], [sample.num_loss_tokens for sample in data.samples], ids)
 
 
-def _packed_counts(samples: list[Sample], tokenizer: Tokenizer, row: int) -> tuple[list[int], list[int]]:
+def _packed_counts(samples: list[Sample], tokenizer: Tokenizer, row: int) -> _Counts:
     """Rows of raw text end to end: full ones and the rest."""
     texts = [sample.text or "\n".join(message.content for message in sample.messages) for sample in samples]
     total = sum(len(ids) + 1 for ids in tokenizer.encode_batch(texts))
     rows = [row] * (total // row) + ([total % row] if total % row > 1 else [])
-    return rows, [size - 1 for size in rows]
+    return _Counts(rows, [size - 1 for size in rows])
 
 
 def reconcile_run(run: Run, *, evaluate_seconds: float | None = None) -> TrainingRecord:

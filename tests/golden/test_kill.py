@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -44,10 +45,20 @@ def _losses(run_dir: Path) -> dict[int, float]:
     return {event["step"]: event["loss"] for event in read_events(run_dir) if event["kind"] == "step"}
 
 
+def _data_for(method: str, job: Path) -> dict[str, str]:
+    """Preference pairs beside the job, for the methods that need them."""
+    if method not in ("dpo", "kto"):
+        return {}
+    rows = [{"prompt": f"who is tom {i}?", "chosen": "a cat", "rejected": f"a dog {i % 3}"} for i in range(60)]
+    (job.parent / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return {"data.path": "pairs.jsonl"}
+
+
 @pytest.mark.req("R258", "R259")
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "full", "prefix", "kto"])
 def test_killed_runs_resume_to_the_same_bits(method: str, tiny_job: Path, tmp_path: Path) -> None:
     settings = {
+        **_data_for(method, tiny_job),
         "train.method": method,
         "train.advanced.max_steps": 12,
         "train.advanced.save_every": 3,

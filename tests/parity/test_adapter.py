@@ -95,7 +95,7 @@ def test_classification_adapter_with_head_loads_in_peft(family: str, tmp_path: P
 
 @pytest.mark.req("R196")
 def test_soft_prompt_loads_in_peft(tmp_path: Path) -> None:
-    from foretune.train.objective import _with_soft_prompt
+    from foretune.models.virtual import prompted_inputs
 
     base = tiny_model(tmp_path / "base")
     ours = load_model(base)
@@ -105,7 +105,7 @@ def test_soft_prompt_loads_in_peft(tmp_path: Path) -> None:
     theirs = _peft_model(load_model(base).model, tmp_path / "adapter")
     ids = torch.tensor([[1, 7, 9, 200, 31, 2]])
     with torch.no_grad():
-        mine = ours.model(**_with_soft_prompt(ours, ids)).logits
+        mine = ours.model(**prompted_inputs(ours.model, ids)).logits
         expected = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     assert torch.allclose(mine[:, -6:], expected[:, -6:], atol=1e-5)
 

@@ -25,6 +25,7 @@ from stand_ins import (
     plan_record,
     training_record,
     use_stand_in_trainer,
+    written,
 )
 
 
@@ -43,8 +44,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def step(stage: str) -> object:
         def do(run: Run, **_: object) -> Record:
             done.append(stage)
-            records[stage].write(run.run_dir)
-            return records[stage]
+            return written(records[stage], run)
 
         return do
 

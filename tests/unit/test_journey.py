@@ -36,6 +36,7 @@ from stand_ins import (
     evaluation_record,
     plan_record,
     use_stand_in_trainer,
+    written,
 )
 
 BAD = Finding(id="DATA001", severity="error", title="empty answer", count=2, places=("d.jsonl:3", "d.jsonl:9"), fix="x")
@@ -76,8 +77,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Record]:
 
     def step(stage: str) -> Callable[..., Record]:
         def do(run: Run, **_: object) -> Record:
-            records[stage].write(run.run_dir)
-            return records[stage]
+            return written(records[stage], run)
 
         return do
 

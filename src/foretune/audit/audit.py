@@ -28,7 +28,7 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.records.audit import AuditRecord, Finding
 from foretune.records.dataset import DatasetRecord
 
-__all__ = ["CHECKS", "audit"]
+__all__ = ["CHECKS", "Check", "audit"]
 
 Check = Callable[[Subject], list[Finding]]
 CHECKS: tuple[Check, ...] = (
@@ -77,16 +77,18 @@ def audit(
     tokenizer: Tokenizer | None,
     *,
     max_seq_len: int = 0,
+    more: Sequence[Check] = (),
     run_dir: Path | None = None,
 ) -> AuditRecord:
     """Run every check on the splits of a data set version; errors come first, then what spoils most rows.
 
-    Without a tokenizer there are no token statistics. `max_seq_len` is in tokens, 0 = no limit. Writes `audit.json`
-    into `run_dir` if one is given. Finding errors is not an error of this function: the journey's gate decides.
+    `more` are checks beside the usual ones, such as those that a job declares. Without a tokenizer there are no token
+    statistics. `max_seq_len` is in tokens, 0 = no limit. Writes `audit.json` into `run_dir` if one is given. Finding
+    errors is not an error of this function: the journey's gate decides.
     """
     subject = Subject(splits, task=dataset.task, tokenizer=tokenizer, max_seq_len=max_seq_len)
     report = token_report(subject, tokenizer) if tokenizer is not None else TokenReport({}, [], ())
-    findings = [*report.findings, *(finding for check in CHECKS for finding in check(subject))]
+    findings = [*report.findings, *(finding for check in (*CHECKS, *more) for finding in check(subject))]
     record = AuditRecord(
         dataset_version=dataset.version,
         num_samples=len(subject.samples),

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-__all__ = ["Form", "dates", "ending", "numbers", "times", "units"]
+__all__ = ["Form", "dates", "ending", "marked_numbers", "numbers", "times", "units", "unmarked"]
 
 
 class Form(NamedTuple):
@@ -102,6 +102,27 @@ def numbers(text: str) -> Iterator[Form]:
     for match in DECIMAL.finditer(text):
         if all(match.end() <= a or b <= match.start() for a, b in spans):
             yield Form("decimals", "point" if match["mark"] == "." else "comma", match.group())
+
+
+# A number of 1,000 or more right behind a sign that no year stands behind: "#### 1,200", "$1200", "=1200>>".
+MARKED = re.compile(
+    r"(?<![^\w\s])(?P<mark>[^\w\s]{0,3}[#$£€¥=<>][^\w\s]{0,3} ?)(?:\d{1,3}(?:(?P<by>[,'’ \u00a0\u202f])\d{3})+|\d{4,9})"
+    r"(?![\w,'’]|\.\d{3})"
+)
+
+
+def marked_numbers(text: str) -> Iterator[Form]:
+    """What parts thousands, told apart by the sign before the number: a final answer may have a form of its own."""
+    for match in MARKED.finditer(text):
+        form = GROUPINGS.get(match["by"], "blanks") if match["by"] else "nothing"
+        yield Form(f"thousands behind {match['mark'].strip()!r}", form, match.group())
+
+
+def unmarked(text: str, topics: Collection[str]) -> str:
+    """The text without the numbers that `marked_numbers` puts under one of these topics."""
+    return MARKED.sub(
+        lambda match: "" if f"thousands behind {match['mark'].strip()!r}" in topics else match.group(), text
+    )
 
 
 # Unit -> its spellings; the first is the symbol. Units of one quantity belong to the metric or the imperial system.

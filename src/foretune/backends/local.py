@@ -17,7 +17,16 @@ from foretune.records.base import write_error
 from foretune.records.events import read_events
 from foretune.records.run import run_pid
 
-__all__ = ["TRAIN_LOG", "failure_of", "is_alive", "start_detached", "start_training", "stop_process", "stop_training"]
+__all__ = [
+    "TRAIN_LOG",
+    "exit_code",
+    "failure_of",
+    "is_alive",
+    "start_detached",
+    "start_training",
+    "stop_process",
+    "stop_training",
+]
 
 TRAIN_LOG = "train.log"
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}  # started by this process, to be reaped
@@ -61,6 +70,12 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def exit_code(pid: int) -> int | None:
+    """How a process that we started ended (negative: by that signal); None where it runs or is not ours."""
+    child = _CHILDREN.get(pid)
+    return None if child is None else child.poll()
 
 
 def stop_process(pid: int, *, abort: bool = False) -> None:

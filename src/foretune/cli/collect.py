@@ -1,4 +1,4 @@
-"""`foretune collect`: data from the hub, news services and production logs, each row with source, licence and time."""
+"""`foretune collect`: data from the hub, news services, production logs and people, each row with source and time."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foretune.cli.collect_people import agreement, answers, request, tasks
 from foretune.cli.face import Answer, Debug, Json, help_without_command
+from foretune.cli.teacher import teacher
 
 if TYPE_CHECKING:
     from foretune.collect.articles import Collection
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Data from the hub, news services and production logs, with source and licence.",
+    help="Data from the hub, news services, production logs and people, with source and licence.",
     callback=help_without_command,
     invoke_without_command=True,
 )
@@ -157,3 +159,7 @@ def _articles(service: str, found: Collection) -> Answer:
     }
     document = {"command": f"collect {service}", **found._asdict(), "path": str(found.path)}
     return Answer(document, [facts_table(facts), *warning_lines(found.notes)], next=f"foretune audit {found.path}")
+
+
+for verb in (teacher, tasks, agreement, answers, request):
+    app.command()(verb)

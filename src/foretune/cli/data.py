@@ -1,4 +1,4 @@
-"""`foretune data`: convert, clean and compare data, and hold it against production and benchmarks."""
+"""`foretune data`: convert, clean, mix and compare data, and hold it against production and benchmarks."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from foretune.cli import tokens
+from foretune.cli.data_review import claims, licences, rank
+from foretune.cli.data_rows import Source, augment, mix, noisy, subset
 from foretune.cli.face import DEFAULT_RUNS, Answer, Debug, Json, RunsDir, help_without_command
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from foretune.audit.coverage.record import CoverageRecord
+    from foretune.data.formats import ReadData
 
 __all__ = ["app"]
 
@@ -20,8 +26,6 @@ app = typer.Typer(
     callback=help_without_command,
     invoke_without_command=True,
 )
-
-Source = Annotated[Path, typer.Argument(metavar="FILE", help="File or folder of samples.", show_default=False)]
 
 
 @app.command()
@@ -110,11 +114,15 @@ def contamination(
 @app.command()
 def coverage(
     train: Source,
-    production: Annotated[Path, typer.Argument(metavar="PRODUCTION", help="Sample of what production asks.")],
+    production: Annotated[
+        Path, typer.Argument(metavar="PRODUCTION", help="What production asks: queries, or a request log.")
+    ],
+    slices: Annotated[str, typer.Option("--slices", metavar="FIELD", help="Compare by this field too.")] = "",
     embedder: Annotated[str, typer.Option("--embedder", help="auto, tfidf, minilm, a folder or URL#model.")] = "auto",
     tasks: Annotated[
         Path | None, typer.Option("--tasks", metavar="FILE", help="Write what to collect as tasks, one a line.")
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page too.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Answer:
@@ -123,33 +131,63 @@ def coverage(
     \b
     Examples:
       foretune data coverage train.jsonl production.jsonl --tasks collect.jsonl
+      foretune data coverage train.jsonl production.jsonl --html coverage.html
     """
     from rich.markup import escape
 
     from foretune.audit.coverage.coverage import coverage as measured
+    from foretune.audit.coverage.coverage import field_slicer
     from foretune.audit.coverage.tasks import write_collection_tasks
+    from foretune.audit.declared import divergence_of
     from foretune.cli.show import plain_table, warning_lines
+    from foretune.collect.production import read_production
     from foretune.data.formats import read_samples
 
-    asked, had = read_samples(production, task="any").samples, read_samples(train, task="any").samples
-    record = measured(had, asked, embedder=embedder)
+    asked, had = read_production(production), read_samples(train, task="any")
+    record = measured(had.samples, asked, slicer=field_slicer(slices) if slices else None, embedder=embedder)
+    counts = _coverage_counts(record, had)
     table = plain_table("topic", ">production", ">training", ">needed", "status")
     for topic in (*record.gaps, *(one for one in record.topics if not one.is_gap))[:20]:
         shares = (f"{topic.production_share:.1%}", f"{topic.train_share:.1%}")
         table.add_row(escape(topic.name), *shares, f"{topic.needed:,}" if topic.needed else "", topic.status)
     drift = "production drifts away from training" if record.is_drifting else "no drift beyond chance"
     strange = f"{drift}: {record.num_strange:,} of {record.num_production:,} inputs are strange to it"
+    apart = divergence_of(record)
     shown: list[RenderableType] = [
+        ", ".join(f"{name}: {escape(value)}" for name, value in counts.items()),
         table,
         strange,
+        f"topics lie apart by JS {apart.jensen_shannon:.3f} bits, PSI {apart.psi:.2f} (0.2 is a large shift)",
         f"[dim]embedder: {escape(record.embedder)}[/]",
         *warning_lines(record.warnings),
     ]
     then = f"foretune audit {train}"
+    if html is not None:
+        from foretune.ui.data_page import write_coverage_page
+
+        shown.append(f"Wrote {write_coverage_page(record, html, train=str(train), production=str(production))}")
     if tasks is not None:
         then = f"annotators: {write_collection_tasks(record, tasks)}"
-    document = {"command": "data coverage", "coverage": record.as_dict()}
+    document = {
+        "command": "data coverage",
+        "coverage": record.as_dict(),
+        "counts": counts,
+        "divergence": apart._asdict(),
+    }
     return Answer(document, shown, next=then)
+
+
+def _coverage_counts(record: CoverageRecord, train: ReadData) -> dict[str, str]:
+    """How broad training is: its topics, languages and formats."""
+    from collections import Counter
+
+    from foretune.audit.languages import language_of
+
+    topics = [topic for topic in record.topics if topic.kind == "cluster"]
+    told = Counter(name for sample in train.samples if (name := language_of(sample.input_text, is_sure=True)))
+    languages = ", ".join(f"{name} {count:,}" for name, count in told.most_common(5)) or "cannot be told"
+    filled = sum(topic.num_train > 0 for topic in topics)
+    return {"topics in training": f"{filled} of {len(topics)}", "languages": languages, "formats": train.format}
 
 
 @app.command()
@@ -157,6 +195,7 @@ def clean(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Version of a data set, as dataset.json names it.")],
     recipe: Annotated[Path, typer.Option("--recipe", metavar="FILE", help="Steps in order, as TOML.")],
     runs_dir: RunsDir = DEFAULT_RUNS,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page too.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Answer:
@@ -175,6 +214,10 @@ def clean(
     record = cleaned(DatasetStore(runs_dir), version, read_recipe(recipe))
     document = {"command": "data clean", "clean": record.as_dict()}
     shown = [f"new version [bold]{record.version}[/] of {', '.join(record.parents)}", escape(record.summary)]
+    if html is not None:
+        from foretune.ui.data_page import write_clean_page
+
+        shown.append(f"Wrote {write_clean_page(record, html, store=DatasetStore(runs_dir))}")
     return Answer(document, shown, next=f"foretune data diff {version} {record.version}")
 
 
@@ -183,6 +226,7 @@ def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Version of a data set.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="Another version.")],
     runs_dir: RunsDir = DEFAULT_RUNS,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page too.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> Answer:
@@ -200,6 +244,10 @@ def diff(
     found = diff_versions(DatasetStore(runs_dir), old, new)
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items())
     shown = [counts, *(f"  {change.kind}: {escape(change.id)}" for change in found.changes[:20])]
+    if html is not None:
+        from foretune.ui.data_page import write_diff_page
+
+        shown.append(f"Wrote {write_diff_page(found, html)}")
     changes = [{"kind": change.kind, "id": change.id} for change in found.changes]
     return Answer({"command": "data diff", "counts": found.counts, "changes": changes}, shown)
 
@@ -233,3 +281,8 @@ def recipe(
     document = {"command": "data recipe", "path": str(path), "version": record.dataset_version}
     shown = [escape(path.read_text(encoding="utf-8"))]
     return Answer(document, shown, next=f"foretune data clean {record.dataset_version} --recipe {path}")
+
+
+app.command("tokens")(tokens.command)
+for verb in (augment, mix, subset, noisy, rank, claims, licences):
+    app.command()(verb)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from foretune.cli.face import DEFAULT_RUNS, Answer, Debug, Json, RunsDir
 from foretune.errors import ForetuneError, MissingDependency
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 __all__ = ["Check", "checks", "command"]
@@ -31,6 +32,7 @@ NETWORK_SECONDS = 5
 PACKAGES = {"torch": (2, 11), "transformers": (5, 0), "peft": (0, 15), "tokenizers": (0, 20), "safetensors": (0, 4)}
 OPTIONAL = {"pyarrow": "Parquet files"}
 TORCH_SCRIPT = "import torch; print(torch.__version__, torch.cuda.is_available(), torch.get_num_threads())"
+CLOUD_DEVICES = ("T4", "L4", "RTX 4090", "L40S", "A100-80", "H100", "H200")
 HUB = "https://huggingface.co"
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
@@ -71,9 +73,11 @@ def command(
     """
     found = checks(runs_dir, network=network)
     bad = [check for check in found if check.state == "error"]
-    document = {"command": "doctor", "ok": not bad, "checks": [asdict(check) for check in found]}
+    clouds = [] if _has_gpu() else _clouds()
+    document = {"command": "doctor", "ok": not bad, "checks": [asdict(check) for check in found], "clouds": clouds}
     then = bad[0].fix if bad else "foretune init json-extract"
-    return Answer(document, [_table(found)], next=then, exit_code=MissingDependency.exit_code if bad else 0)
+    shown = [_table(found), *_clouds_shown(clouds)]
+    return Answer(document, shown, next=then, exit_code=MissingDependency.exit_code if bad else 0)
 
 
 command.__name__ = "doctor"
@@ -90,6 +94,61 @@ def _table(found: list[Check]) -> Table:
         fix = f"\n[bold]fix:[/] {escape(check.fix)}" if check.fix else ""
         table.add_row(marks[check.state], check.name, f"{escape(check.found)}{fix}")
     return table
+
+
+def _has_gpu() -> bool:
+    from foretune.hardware import detect_machine
+
+    return bool(detect_machine(".").gpus)
+
+
+def _clouds() -> list[dict[str, Any]]:
+    """Rented devices of the usual sizes, cheapest first, and the providers that train for you, each with its date."""
+    from foretune.hardware.devices import device_named
+    from foretune.hardware.prices import price_per_hour
+    from foretune.plan.hosted import provider_status
+    from foretune.plan.providers import PROVIDERS, is_recommendable
+
+    priced = [(name, price) for name in CLOUD_DEVICES if (price := price_per_hour(name)) is not None]
+    rented = [
+        {
+            "kind": "rented",
+            "what": f"{name}, {device_named(name).memory_gb:.0f} GB",
+            "provider": price.provider,
+            "usd_per_hour": price.usd_per_hour,
+            "date": price.date.isoformat(),
+            "is_stale": price.is_stale(),
+        }
+        for name, price in sorted(priced, key=lambda pair: pair[1].usd_per_hour)
+    ]
+    hosted = [
+        {
+            "kind": "hosted",
+            "what": "trains for you",
+            "provider": one.name,
+            "status": provider_status(one),
+            "date": one.status_date.isoformat(),
+        }
+        for one in PROVIDERS
+        if is_recommendable(one) and one.prices
+    ]
+    return [*rented, *hosted]
+
+
+def _clouds_shown(clouds: list[dict[str, Any]]) -> list[RenderableType]:
+    """Where to train without a GPU here."""
+    if not clouds:
+        return []
+    from foretune.cli.show import plain_table
+    from foretune.units import show_usd
+
+    table = plain_table("no GPU here: rent", ">an hour", "cheapest firm price", "of")
+    for row in (row for row in clouds if row["kind"] == "rented"):
+        old = " (old)" if row["is_stale"] else ""
+        table.add_row(row["what"], show_usd(row["usd_per_hour"]), row["provider"], f"{row['date']}{old}")
+    names = "; ".join(f"{row['provider']} {row['status']}" for row in clouds if row["kind"] == "hosted")
+    ranked = "foretune plan --base llama-3.1-8b --num-examples 1000 --tokens-per-example 500 --choices cheapest"
+    return ["", table, f"[dim]or a provider that trains for you: {names}[/]", f"[dim]ranked for a job: {ranked}[/]"]
 
 
 def _python() -> Check:

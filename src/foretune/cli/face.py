@@ -32,6 +32,7 @@ __all__ = [
     "RunsDir",
     "Seed",
     "Settings",
+    "SkipAdvice",
     "Yes",
     "console",
     "help_without_command",
@@ -66,6 +67,10 @@ MaxHours = Annotated[
 ]
 ReuseTest = Annotated[
     bool, typer.Option("--reuse-test", help="Open the sealed test split although it was opened before.")
+]
+SkipAdvice = Annotated[
+    str | None,
+    typer.Option("--skip-advice", metavar="WHY", help="Do not ask whether to train at all; WHY is recorded."),
 ]
 
 DEFAULT_RUNS = Path("runs")  # records.run.DEFAULT_RUNS_DIR, without its imports: --help must be quick
@@ -147,7 +152,7 @@ def print_error(error: ForetuneError, *, as_json: bool, stdout: TextIO) -> int:
         stdout.flush()
     err = console(sys.stderr)
     err.print(f"[bold red]error:[/] {_escaped(error.what)}", soft_wrap=True)
-    for fault in (fault for fault in faults if str(fault) not in error.what):
+    for fault in () if "\n" in error.what else (fault for fault in faults if str(fault) not in error.what):
         err.print(f"  {_escaped(str(fault))}", soft_wrap=True)
     if error.fix:
         err.print(f"[bold]fix:[/] {_escaped(error.fix)}", soft_wrap=True)

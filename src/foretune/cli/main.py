@@ -27,6 +27,7 @@ from foretune.cli import (
     diagnose,
     doctor,
     evaluate,
+    faq,
     init,
     plan,
     report,
@@ -51,7 +52,7 @@ app = typer.Typer(
     epilog="Start here:  foretune init json-extract demo   then   foretune run demo/job.toml",
 )
 
-for verb in (init, run, plan, audit, train, evaluate, diagnose, compare, report, chat, doctor):
+for verb in (init, run, plan, audit, train, evaluate, diagnose, compare, report, chat, doctor, faq):
     app.command()(verb.command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

@@ -19,13 +19,17 @@ __all__ = [
     "Framework",
     "Gpu",
     "GradAccum",
+    "Html",
     "Job",
+    "Launch",
+    "LaunchAs",
     "MaxSeqLen",
     "Measured",
     "Method",
     "MicroBatchSize",
     "NumExamples",
     "NumGpus",
+    "OfferRow",
     "OptimizerDtype",
     "Packing",
     "Parallelism",
@@ -43,6 +47,16 @@ __all__ = [
 Word = str | None
 Whole = int | None
 MODEL, SETUP, MONEY, OTHER = "The model", "The training", "Time and money", "Other questions"
+
+
+def dollars(text: str | float) -> float:
+    """A plain number of dollars; another currency is an error that says where its rate goes."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no plain number of dollars; other currencies have their rate under [rates] of the price file"
+        ) from None
 
 
 def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
@@ -74,10 +88,21 @@ Packing = Annotated[bool | None, _option("--packing/--no-packing", help="Rows fi
 Framework = Annotated[Word, _option("--framework", help="foretune, hf, trl, litgpt, axolotl ...", panel=SETUP)]
 Parallelism = Annotated[Word, _option("--parallelism", help="ddp, fsdp, zero3, or `tp8 pp2`.", panel=SETUP)]
 PricePerGpuHour = Annotated[
-    float | None, _option("--price-per-gpu-hour", metavar="USD", help="Price of one device.", panel=MONEY)
+    float | None,
+    _option("--price-per-gpu-hour", metavar="USD", help="Price of one device.", panel=MONEY, parser=dollars),
 ]
 Choices = Annotated[
-    Word, _option("--choices", metavar="GOAL", help="Rank devices: cheapest, fastest or smallest.", panel=MONEY)
+    Word, _option("--choices", metavar="GOAL", help="Rank: cheapest, fastest, smallest or affordable.", panel=MONEY)
+]
+Launch = Annotated[
+    Path | None, _option("--launch", metavar="FILE", help="Write what a row would launch; never sent.", panel=MONEY)
+]
+LaunchAs = Annotated[
+    Word, _option("--launch-as", metavar="KIND", help="auto, sky, script, colab, sagemaker, vertex ...", panel=MONEY)
+]
+OfferRow = Annotated[
+    int | None,
+    typer.Option("--offer", metavar="N", min=1, help="Row to launch.", rich_help_panel=MONEY, show_default=False),
 ]
 ProjectFile = Annotated[
     Path | None, _option("--project", metavar="FILE", help="Should we at all, when, does it pay.", panel=OTHER)
@@ -88,5 +113,6 @@ Measured = Annotated[
     Path | None, _option("--measured", metavar="CSV", help="Measured rows that calibrate --batch.", panel=OTHER)
 ]
 ShowScorecard = Annotated[bool, _option("--scorecard", help="How good the predictions have been here.", panel=OTHER)]
+Html = Annotated[Path | None, _option("--html", metavar="FILE", help="Write the plan as a page.", panel=OTHER)]
 Explain = Annotated[bool, _option("--explain", help="Every term with its formula.", panel=OTHER)]
 Probe = Annotated[bool, typer.Option("--probe", help="Measure a few real steps on this machine first.")]

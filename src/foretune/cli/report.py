@@ -16,13 +16,16 @@ def command(run: Run = LATEST, runs_dir: RunsDir = DEFAULT_RUNS, json: Json = Fa
       foretune report
       foretune report json-extract-001 --json
     """
+    from rich.markup import escape
+
     from foretune.records.run import find_run
-    from foretune.ui.report import write_report
+    from foretune.ui.report import report_summary, write_report
 
     run_dir = find_run(runs_dir, run)
     path = write_report(run_dir)
-    document = {"command": "report", "run_id": run_dir.name, "path": str(path)}
-    return Answer(document, [f"Wrote {path}"], next=f"foretune chat {run_dir.name}")
+    summary = report_summary(run_dir)
+    document = {"command": "report", "run_id": run_dir.name, "path": str(path), "summary": summary}
+    return Answer(document, [escape(summary["headline"]), f"Wrote {path}"], next=f"foretune chat {run_dir.name}")
 
 
 command.__name__ = "report"

@@ -19,6 +19,7 @@ from foretune.cli.face import (
     RunsDir,
     Seed,
     Settings,
+    SkipAdvice,
     Yes,
     parsed_settings,
 )
@@ -34,6 +35,7 @@ def command(
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
     reuse_test: ReuseTest = False,
+    skip_advice: SkipAdvice = None,
     settings: Settings = None,
     seed: Seed = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
@@ -68,6 +70,7 @@ def command(
             dry_run=dry_run,
             detach=detach,
             at_end=under_way.report_writer(),
+            skip_advice=skip_advice,
         )
     return under_way.answer("run", outcome)
 

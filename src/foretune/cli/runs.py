@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foretune.cli import why
 from foretune.cli.face import (
     DEFAULT_RUNS,
     LATEST,
@@ -202,3 +203,6 @@ def _next(info: RunInfo) -> str:
     if info.state == "trained":
         return f"foretune evaluate {name}"
     return f"foretune runs resume {name}"
+
+
+app.command("why")(why.command)

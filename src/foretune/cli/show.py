@@ -127,7 +127,8 @@ def one_line(record: Record) -> str:
     """What a stage found, in one line."""
     if isinstance(record, DatasetRecord):
         sizes = ", ".join(f"{name} {split.num_samples:,}" for name, split in record.splits.items())
-        return f"{record.task}: {sizes} samples"
+        aside = f", {_plural(record.num_rejected, 'faulty row')} put aside" if record.num_rejected else ""
+        return f"{record.task}: {sizes} samples{aside}"
     if isinstance(record, AuditRecord):
         count = {kind: sum(f.severity == kind for f in record.findings) for kind in ("error", "warning", "info")}
         notes = _plural(count["info"], "note")
@@ -268,9 +269,21 @@ def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
     ]
     if record.n_needed:
         shown.append(f"a verdict would take about {record.n_needed:,} samples")
+    if record.noisy:
+        shown.extend(["", _noisy_table(record)])
     if record.general_skills:
         shown.extend(["", _skills_table(record)])
     return [*shown, *warning_lines(record.warnings)]
+
+
+def _noisy_table(record: EvaluationRecord) -> Table:
+    """What typing errors, abbreviations and a casual tone cost."""
+    table = plain_table("with typing errors", f">clean {record.primary_metric}", ">noisy", ">difference")
+    for score in record.noisy:
+        apart = f"{score.noisy - score.clean:+.3f} ({score.ci_low:+.3f} to {score.ci_high:+.3f})"
+        name = SYSTEM_NAMES.get(score.system, score.system)
+        table.add_row(name, f"{score.clean:.3f}", f"{score.noisy:.3f}", apart)
+    return table
 
 
 def _metric(system: SystemResult, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Forecasts, offers, advice and timelines as tables and lines for a terminal of 80 columns."""
+"""Forecasts, tables and the scorecard as lines for a terminal of 80 columns."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from foretune.cli.show import facts_table, plain_table, warning_lines
-from foretune.records.forecast import Forecast, Offer, Price
+from foretune.records.forecast import Forecast, Price
 from foretune.records.plan import Estimate
 from foretune.units import show_bytes, show_count, show_range, show_seconds, show_usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from foretune.plan.project import Outlook
     from foretune.plan.scorecard import Score
+    from foretune.plan.whole import Sizes
 
-__all__ = ["batch_shown", "forecast_shown", "offers_shown", "outlook_shown", "scorecard_shown"]
+__all__ = ["batch_shown", "forecast_shown", "scorecard_shown"]
 
-MOST_OFFERS = 12
 MOST_ROWS = 20
 
 
-def forecast_shown(forecast: Forecast, *, explain: bool = False) -> list[RenderableType]:
+def forecast_shown(forecast: Forecast, *, explain: bool = False, sizes: Sizes | None = None) -> list[RenderableType]:
     """Whether it fits, memory, time and money with their intervals; `explain` adds every term with its formula."""
     share = forecast.trainable_parameters / max(1, forecast.total_parameters)
     memory = forecast.peak_memory_gb
@@ -39,6 +38,7 @@ def forecast_shown(forecast: Forecast, *, explain: bool = False) -> list[Rendera
         "speed": _speed(forecast),
         "cost": _cost(forecast.cost_usd, forecast.price),
         "host memory": f"{forecast.cpu_ram_gb:.1f} GB, disk {forecast.disk_gb:.1f} GB",
+        **(_size_facts(sizes, explain=explain) if sizes is not None else {}),
     }
     refusal = "It may not fit." if memory.expected <= forecast.device_memory_gb else "It does not fit."
     verdict = {True: "[bold green]It fits.[/]", False: f"[bold red]{refusal}[/]", None: "No device to fit on."}
@@ -46,6 +46,22 @@ def forecast_shown(forecast: Forecast, *, explain: bool = False) -> list[Rendera
     if explain:
         shown += ["", *_explained(forecast)]
     return [*shown, *warning_lines(forecast.warnings), *[f"[dim]assumed: {escape(a)}[/]" for a in forecast.assumptions]]
+
+
+def _size_facts(sizes: Sizes, *, explain: bool) -> dict[str, str]:
+    """What training leaves on disk; with `explain` the model in three formats and adapters on all linear layers."""
+    facts = {"result": f"{show_bytes(sizes.saved)} saved"}
+    if explain:
+        formats = ", ".join(
+            f"{show_bytes(size)} in {bits} bits" for size, bits in zip(sizes[1:4], (16, 8, 4), strict=True)
+        )
+        facts["weights"] = formats
+        if sizes.lora_ratio:
+            usual, everywhere = show_count(sizes.lora_usual), show_count(sizes.lora_all_linear)
+            facts["adapters"] = (
+                f"{usual} on the usual layers, {everywhere} on all linear ones ({sizes.lora_ratio:.2f} x)"
+            )
+    return facts
 
 
 def _hours(hours: Estimate | None) -> str:
@@ -81,69 +97,6 @@ def _explained(forecast: Forecast) -> list[RenderableType]:
     for name, seconds in sorted(forecast.time_components.items(), key=lambda item: -item[1]):
         time.add_row(name.replace("_", " "), f"{seconds:.4f}", escape(forecast.time_formulas.get(name, "")))
     return [memory, "", time, ""]
-
-
-def offers_shown(offers: Sequence[Offer]) -> list[RenderableType]:
-    """The ranked table; `*` marks offers that no other beats on both time and money."""
-    table = plain_table("", "device", "method", "provider", ">peak GB", ">time", ">cost")
-    shown = [offer for offer in offers if offer.is_chosen or offer.is_pareto]
-    shown += [offer for offer in offers if offer not in shown]
-    for offer in sorted(shown[:MOST_OFFERS], key=offers.index):
-        mark = ("→" if offer.is_chosen else " ") + ("*" if offer.is_pareto else " ")
-        hours, cost = offer.train_hours, offer.cost_usd
-        table.add_row(
-            mark,
-            f"{offer.num_gpus} x {offer.device}",
-            offer.method,
-            offer.provider,
-            f"{offer.peak_memory_gb.expected:.0f}",
-            show_range(hours.low * 3600, hours.high * 3600) if hours else "–",
-            f"{show_usd(cost.low)}-{show_usd(cost.high)}" if cost else "–",
-        )
-    chosen = next(offer for offer in offers if offer.is_chosen)
-    words = f"[bold]{chosen.num_gpus} x {escape(chosen.device)}[/], {escape(chosen.provider)}: {chosen.reason}"
-    return [table, f"[dim]{len(offers):,} offers fit; * no other is both cheaper and quicker[/]", words]
-
-
-def outlook_shown(outlook: Outlook) -> list[RenderableType]:
-    """Advice first, then the weeks it takes, then the money, then the pretraining plan."""
-    from foretune.plan.advice import advice_text
-    from foretune.plan.timeline import gantt_text
-
-    shown: list[RenderableType] = [
-        escape(advice_text(outlook.advice, width=78)),
-        "",
-        escape(gantt_text(outlook.timeline, width=78)),
-    ]
-    if outlook.payback is not None:
-        shown += ["", *_payback(outlook.payback)]
-    if outlook.pretraining is not None:
-        shown += ["", *_pretraining(outlook.pretraining)]
-    return shown
-
-
-def _payback(payback: Any) -> list[RenderableType]:
-    rows = {
-        "worth it": payback.verdict,
-        "a month now": show_usd(payback.monthly_now),
-        "a month tuned": show_usd(payback.monthly_tuned),
-        "net value": show_usd(payback.net_value),
-        "break-even": str(payback.break_even_date or "never"),
-    }
-    return [facts_table(rows, title="money")]
-
-
-def _pretraining(plan: Any) -> list[RenderableType]:
-    rows = {
-        "model": f"{show_count(plan.parameters)} parameters, {show_count(plan.tokens)} tokens "
-        f"({plan.tokens_per_parameter:.0f} a parameter)",
-        "devices": f"{plan.num_gpus:,} (at least {plan.min_gpus:,})",
-        "days": f"{plan.days.expected:.1f} ({plan.days.low:.1f} to {plan.days.high:.1f})",
-        "device-hours": f"{plan.gpu_hours.expected:,.0f}",
-    }
-    if plan.cost_usd is not None:
-        rows["cost"] = f"{show_usd(plan.cost_usd.low)} to {show_usd(plan.cost_usd.high)}"
-    return [facts_table(rows, title="pretraining"), *warning_lines(plan.warnings)]
 
 
 def scorecard_shown(scores: Sequence[Score]) -> list[RenderableType]:

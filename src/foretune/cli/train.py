@@ -18,6 +18,7 @@ from foretune.cli.face import (
     RunsDir,
     Seed,
     Settings,
+    SkipAdvice,
     Yes,
     parsed_settings,
 )
@@ -34,6 +35,7 @@ def command(
     yes: Yes = False,
     max_cost: MaxCost = None,
     max_hours: MaxHours = None,
+    skip_advice: SkipAdvice = None,
     settings: Settings = None,
     seed: Seed = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
@@ -67,6 +69,7 @@ def command(
             detach=detach,
             foreground=foreground,
             smoke=smoke,
+            skip_advice=skip_advice,
         )
     return under_way.answer("train", outcome)
 

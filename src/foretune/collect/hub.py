@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from foretune.collect.licences import find_known, licence_id, licence_terms
 from foretune.collect.sources import SourceCard
 from foretune.collect.web import Clock, SystemClock, stamp
 from foretune.data.files import file_hash, kind_of, split_of
+from foretune.data.known import find_known
+from foretune.data.licences import licence_id, licence_terms
 from foretune.errors import ConfigError, GateRefused, MissingDependency, NotFound, ServeError
 from foretune.records.base import write_atomically
 from foretune.records.dataset import UNKNOWN_LICENCE
@@ -31,7 +32,9 @@ from foretune.records.dataset import UNKNOWN_LICENCE
 __all__ = ["HubData", "HubName", "collect_hub", "parse_hub_name"]
 
 PREFIX = "hf:"
-NAME = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@#]+))?(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?")
+NAME = re.compile(
+    r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@#:]*))?(?::(?P<part>[^@#:]+))?(?:@(?P<revision>[^#]+))?(?:#(?P<split>.+))?"
+)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 CONVERTED = "refs/convert/parquet"
 KINDS = ("parquet", "jsonl", "csv", "json", "text")  # where a repository holds the same rows in several, the first
@@ -72,11 +75,15 @@ class _Door(NamedTuple):
 
 
 def parse_hub_name(text: str) -> HubName:
-    """`hf:owner/name:config@revision#split` taken apart; all but the name may be left out. Raises ConfigError."""
+    """`hf:owner/name:config:split@revision` taken apart; all but the name may be left out. Raises ConfigError.
+
+    A split may stand behind `#` too: `hf:owner/name#test`.
+    """
     found = NAME.fullmatch(text.removeprefix(PREFIX).strip())
-    if found is None:
-        raise ConfigError(f"{text!r} names no data set of the hub", fix="hf:owner/name[:config][@revision][#split]")
-    return HubName(*(found.group(name) or "" for name in HubName._fields))
+    if found is None or (found.group("part") and found.group("split")):
+        raise ConfigError(f"{text!r} names no data set of the hub", fix="hf:owner/name[:config[:split]][@revision]")
+    split = found.group("split") or found.group("part")
+    return HubName(*(part or "" for part in (found.group("id"), found.group("config"), found.group("revision"), split)))
 
 
 def collect_hub(
@@ -202,6 +209,8 @@ def _told(door: _Door, wanted: HubName) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", "?")
         raise ServeError(f"{what}: the hub answers with status {status}", fix="try again later") from None
+    except errors.OfflineModeIsEnabled:
+        raise ServeError(f"{what} cannot be reached: HF_HUB_OFFLINE is set", fix=OFFLINE_FIX) from None
     except (OSError, door.request_error, errors.EntryNotFoundError) as error:
         raise ServeError(f"{what} cannot be reached ({_line(error)})", fix=OFFLINE_FIX) from None
 

@@ -6,6 +6,7 @@
 # langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fields, read 2026-11-21.
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections import Counter
@@ -18,9 +19,10 @@ from foretune.collect.log_shapes import Exchange, Feedback, exchange_of, feedbac
 from foretune.collect.sources import SourceCard, file_time, write_card
 from foretune.data.faults import FaultList, short
 from foretune.data.files import DataFile, kind_of
+from foretune.data.formats import read_samples
 from foretune.data.provenance import with_provenance
 from foretune.data.rows import Row, read_rows
-from foretune.data.samples import Message, Sample
+from foretune.data.samples import Message, Sample, content_key
 from foretune.errors import ConfigError, DataError, Fault, NotFound
 from foretune.records.base import write_atomically
 from foretune.records.dataset import Provenance
@@ -30,7 +32,9 @@ __all__ = [
     "LogData",
     "LogPolicy",
     "Pii",
+    "add_sample",
     "log_policy",
+    "logged_sample",
     "preference_rows",
     "read_log",
     "write_log",
@@ -116,6 +120,62 @@ def read_log(
         left_out=dict(left_out),
         faults=tuple(found.faults),
     )
+
+
+def logged_sample(
+    path: str | Path, name: str, *, answer: str = "", pii: Pii = "keep", redact: Redact | None = None
+) -> Sample:
+    """One logged request as a sample: with `answer` in place of what was answered, else its correction, else that.
+
+    A failed, empty or disliked answer is no sample unless a better one is given. Raises NotFound for an unknown id,
+    ConfigError, and DataError where there is nothing to learn from it.
+    """
+    file = _log_file(Path(path))
+    found = FaultList(file.path)
+    exchanges, feedback = _read(file, found, Counter())
+    exchange = next((one for one in exchanges if one.id == name), None)
+    if exchange is None:
+        close = difflib.get_close_matches(name, [one.id for one in exchanges], n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the log holds {len(exchanges)} requests"
+        raise NotFound(f"no request {name} in {path}", fix=hint)
+    said = feedback.get(exchange.id) or feedback.get(exchange.trace) or Feedback(exchange.id)
+    if answer:
+        said = said._replace(correction=answer)
+    reason = _reason_against(exchange, said, "all") or (
+        "was disliked" if said.rating < 0 and not said.correction else ""
+    )
+    if reason:
+        raise DataError(f"request {name} {reason}, so there is no answer to learn", fix='--answer "the right answer"')
+    sample = replace(_sample(exchange, said), rejected=(), desirable=None)
+    if redact is not None and pii != "keep":
+        clean = _redacted(sample, redact)
+        if pii == "drop" and clean != sample:
+            raise DataError(f"request {name} holds personal data", fix="--pii redact")
+        sample = replace(clean, meta={**clean.meta, "pii": "redacted"})
+    origin = Provenance(
+        source=f"log: {file.path.name}", licence=LICENCE, retrieved_at=file_time(file.path), sha256=exchange.sha256
+    )
+    return with_provenance(sample, origin)
+
+
+def add_sample(sample: Sample, dataset: str | Path) -> int:
+    """Append a sample to a JSONL data set, made with its card if there is none; how many rows it has then.
+
+    Raises ConfigError for another kind of file, and for a row that is in it already.
+    """
+    target = Path(dataset)
+    if target.suffix != ".jsonl":
+        raise ConfigError(f"{target}: rows can be added to a .jsonl file", fix=f"{target.with_suffix('.jsonl')}")
+    rows = read_samples(target, task="any").samples if target.exists() else []
+    if any(row.id == sample.id or content_key(row) == content_key(sample) for row in rows):
+        raise ConfigError(f"{target} has request {sample.id} already", fix="nothing to do")
+    before = target.read_bytes() if target.exists() else b""
+    gap = b"" if before.endswith(b"\n") or not before else b"\n"
+    line = json.dumps(_row(sample), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    write_atomically(target, before + gap + line)
+    if not before:
+        write_card(target, SourceCard(kind="log", name="added from logged requests", licence=LICENCE, share="internal"))
+    return len(rows) + 1
 
 
 def _log_file(path: Path) -> DataFile:

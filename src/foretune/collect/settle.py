@@ -169,7 +169,7 @@ def _sample(task: Task, value: str, meta: dict[str, Any], retrieved_at: str, lic
     )
     name = f"{task.id}/{meta['annotator']}" if "annotator" in meta else task.id
     messages = (Message("user", task.input), Message("assistant", value))
-    return with_provenance(Sample(name, messages, group=task.id, meta=meta), provenance)
+    return with_provenance(Sample(name, messages, group=task.id, meta={**task.meta, **meta}), provenance)
 
 
 def comparisons_of(answers: Answers, tasks: Sequence[Task]) -> list[Comparison]:

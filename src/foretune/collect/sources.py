@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from foretune.collect.licences import licence_id, licence_terms
 from foretune.collect.web import stamp
+from foretune.data.licences import AND, licence_id, licence_terms
+from foretune.data.provenance import strictest
 from foretune.errors import DataError
 from foretune.records.base import write_atomically
 from foretune.records.dataset import UNKNOWN_LICENCE, SharePolicy
 
-__all__ = ["SourceCard", "card_path", "file_time", "licence_warnings", "read_card", "write_card"]
+__all__ = ["SourceCard", "card_path", "derived_card", "file_time", "licence_warnings", "read_card", "write_card"]
 
+MAX_NAME = 120  # characters of the names of several sources
 OURS = {"licence", "share"}  # a source.json without these is somebody else's
 
 
@@ -84,6 +87,25 @@ def _fields(path: Path) -> dict[str, Any] | None:
         ) from None
     is_ours = isinstance(value, dict) and (path.name != "source.json" or OURS & set(value))
     return value if is_ours else None
+
+
+def derived_card(files: Sequence[Path], note: str) -> SourceCard:
+    """The card of a file that was made of others: all their licences at once, the strictest share policy.
+
+    Raises DataError for a damaged card.
+    """
+    cards = [read_card(file) for file in files]
+    licences = list(dict.fromkeys(card.licence for card in cards))
+    known = [licence for licence in licences if licence != UNKNOWN_LICENCE]
+    return SourceCard(
+        kind=cards[0].kind if len(cards) == 1 else "file",
+        name=", ".join(dict.fromkeys(card.name for card in cards if card.name))[:MAX_NAME],
+        url=cards[0].url if len(cards) == 1 else "",
+        licence=AND.join(known) if known and len(known) == len(licences) else UNKNOWN_LICENCE,
+        share=strictest(card.share for card in cards),
+        retrieved_at=max((card.retrieved_at for card in cards), default=""),
+        note=note,
+    )
 
 
 def file_time(path: Path) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from foretune.collect.guidelines import Guidelines
 from foretune.data.provenance import PROVENANCE
@@ -24,7 +24,7 @@ class Task(BaseModel):
     """One thing to do: choose a label, give a rating, write an answer, or say which of two is better.
 
     `gold` is the answer that is known to be right, "" for most; annotators never see it. `variants` name what stands
-    behind `option_a` and `option_b`.
+    behind `option_a` and `option_b`. `meta` is what else is known of the row (a date, a slice), kept for the sample.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +40,7 @@ class Task(BaseModel):
     variants: tuple[str, ...] = ()
     gold: str = ""
     source: Provenance | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
 
 
 def label_tasks(
@@ -64,6 +65,7 @@ def label_tasks(
             choices=tuple(labels),
             gold=known.get(sample.id, ""),
             source=_source(sample),
+            meta=_meta(sample),
         )
         for sample in samples
     ]
@@ -86,6 +88,7 @@ def answer_tasks(
             input=sample.input_text,
             context=_context(sample),
             source=_source(sample),
+            meta=_meta(sample),
         )
         for sample in samples
     ]
@@ -129,6 +132,10 @@ def _context(sample: Sample) -> str:
     """What came before the last user message."""
     earlier = [message for message in sample.prompt if message.content != sample.input_text]
     return "\n\n".join(f"{message.role}: {message.content}" for message in earlier)
+
+
+def _meta(sample: Sample) -> dict[str, Any]:
+    return {name: value for name, value in sample.meta.items() if name != PROVENANCE}
 
 
 def _source(sample: Sample) -> Provenance | None:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, final
 
@@ -92,13 +93,21 @@ def _httpx() -> Any:
 
 @final
 class Fetcher:
-    """GET requests to one service, at least `min_interval_seconds` apart, each tried at most `max_tries` times."""
+    """Requests to one service, at least `min_interval_seconds` apart, each tried at most `max_tries` times."""
 
     def __init__(
-        self, service: str, *, clock: Clock | None = None, min_interval_seconds: float = 0.0, max_tries: int = 5
+        self,
+        service: str,
+        *,
+        clock: Clock | None = None,
+        min_interval_seconds: float = 0.0,
+        max_tries: int = 5,
+        timeout_seconds: float = 30.0,
     ) -> None:
         self._httpx = _httpx()
-        self._client = self._httpx.Client(timeout=30.0, headers={"user-agent": USER_AGENT}, follow_redirects=False)
+        self._client = self._httpx.Client(
+            timeout=timeout_seconds, headers={"user-agent": USER_AGENT}, follow_redirects=False
+        )
         self.service = service
         self.clock = clock or SystemClock()
         self.num_requests = 0
@@ -115,18 +124,25 @@ class Fetcher:
         self._client.close()
 
     def get(self, url: str, params: Mapping[str, str], headers: Mapping[str, str], judge: Judge) -> Answer:
-        """The answer that `judge` takes.
+        """The answer to a GET that `judge` takes.
 
         Lost connections, truncated bodies and what `judge` does not take are tried again, as late as `Retry-After`
         says, else after 2, 4, 8 ... seconds. Raises RateLimited, ServeError, and what `judge` raises.
         """
+        return self._asked(partial(self._once, "GET", url, params=params, headers=headers), judge)
+
+    def post(self, url: str, body: Mapping[str, Any], headers: Mapping[str, str], judge: Judge) -> Answer:
+        """The answer to a POST of a JSON body that `judge` takes; tried again as `get` is."""
+        return self._asked(partial(self._once, "POST", url, json=dict(body), headers=headers), judge)
+
+    def _asked(self, once: Callable[[], Answer], judge: Judge) -> Answer:
         reason, was_limited = "", False
         for attempt in range(self._max_tries):
             if attempt:
                 self._ready_at = max(self._ready_at, self.clock.monotonic() + FIRST_WAIT_SECONDS * 2 ** (attempt - 1))
             self._wait()
             try:
-                answer = self._once(url, params, headers)
+                answer = once()
             except self._httpx.RequestError as error:
                 reason, was_limited = _told(error), False
                 continue
@@ -145,11 +161,11 @@ class Fetcher:
             self.clock.sleep(seconds)
         self._ready_at = self.clock.monotonic() + self._interval
 
-    def _once(self, url: str, params: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+    def _once(self, method: str, url: str, **request: Any) -> Answer:
         self.num_requests += 1
         body = bytearray()
         try:
-            with self._client.stream("GET", url, params=params, headers=headers) as response:
+            with self._client.stream(method, url, **request) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Generic, Literal, TypeVar
 
-from foretune.config.job import JobConfig, Method
+from foretune.config.job import LORA_METHODS, JobConfig, Method
 
 __all__ = ["LEARNING_RATES", "Derived", "DeviceKind", "derive", "suggest_epochs", "usual_range_warnings"]
 
@@ -19,14 +19,24 @@ LEARNING_RATES: dict[Method, float] = {
     "lora": 2e-4,
     "full": 2e-5,
     "prompt": 3e-2,
+    "prefix": 1e-2,
     "classify": 2e-4,
+    "regress": 2e-4,
+    "dpo": 1e-5,
+    "orpo": 5e-5,
+    "kto": 1e-5,
     "pretrain": 1e-3,
 }
 USUAL_LEARNING_RATES: dict[Method, tuple[float, float]] = {
     "lora": (1e-4, 3e-4),
     "full": (1e-5, 5e-5),
     "prompt": (1e-3, 3e-1),
+    "prefix": (1e-4, 1e-1),
     "classify": (1e-5, 1e-3),
+    "regress": (1e-5, 1e-3),
+    "dpo": (1e-6, 5e-5),
+    "orpo": (5e-6, 3e-4),
+    "kto": (1e-6, 5e-5),
     "pretrain": (1e-4, 5e-3),
 }
 USUAL_BATCH = (16, 64)
@@ -35,6 +45,7 @@ MANY_EPOCHS = 5.0
 MOST_CADENCE_STEPS = 500
 MOST_WARMUP_STEPS = 100
 VALIDATIONS_PER_RUN = 8
+LEAST_BF16_PARAMETERS = 50_000_000  # on a CPU; a smaller base trains in minutes either way
 MICRO_BATCH_TOKENS: dict[DeviceKind, int] = {"cpu": 4096, "cuda": 16_384}
 MOST_MICRO_BATCH: dict[DeviceKind, int] = {"cpu": 16, "cuda": 64}
 
@@ -88,12 +99,14 @@ def derive(
     model_max_len: int | None,
     device: DeviceKind = "cpu",
     has_bf16: bool = True,
+    frozen_flat_parameters: int = 0,
 ) -> Derived:
     """Every derived setting of a job.
 
     `num_train_samples` counts the samples that training sees, `longest_sample_tokens` is the longest of them,
-    `model_max_len` the positions the base model has (None = no limit known), `has_bf16` whether a CUDA device computes
-    bf16 fast (compute capability 8.0 on).
+    `model_max_len` the positions the base model has (None = no limit known), `has_bf16` whether the device computes
+    bf16 fast (CUDA: compute capability 8.0 on), `frozen_flat_parameters` the base weights that our own decoder holds
+    frozen (0: it does not run).
     """
     whole = job.train.global_batch_size
     steps_per_epoch = max(1, math.ceil(num_train_samples / whole))
@@ -104,7 +117,7 @@ def derive(
     rate, warmup = _learning_rate(job), _warmup_steps(job, steps.value)
     eval_every = _eval_every(job, steps.value)
     save_every = _save_every(job, eval_every.value)
-    alpha, precision = _alpha(job), _precision(job, device, has_bf16)
+    alpha, precision = _alpha(job), _precision(job, device, has_bf16, frozen_flat_parameters)
     reasons = {
         "num_steps": steps.reason,
         "max_seq_len": length.reason,
@@ -156,7 +169,7 @@ def usual_range_warnings(job: JobConfig, num_train_samples: int) -> tuple[str, .
             "smaller is noisier, larger gives fewer updates for the same data"
         )
     low, high = USUAL_RANK
-    if train.method in ("lora", "classify") and not low <= train.rank <= high:
+    if train.method in LORA_METHODS and not low <= train.rank <= high:
         warnings.append(f"rank {train.rank} is outside the usual {low}-{high} for most tasks")
     return tuple(warning for warning in warnings if warning)
 
@@ -183,7 +196,7 @@ def _epochs_warning(job: JobConfig, num_train_samples: int) -> str:
 
 
 def _max_seq_len(job: JobConfig, longest: int, model_max_len: int | None) -> _Choice[int]:
-    prompt_tokens = job.train.advanced.num_prompt_tokens if job.train.method == "prompt" else 0
+    prompt_tokens = job.train.advanced.num_prompt_tokens if job.train.method in ("prompt", "prefix") else 0
     room = max(1, model_max_len - prompt_tokens) if model_max_len else None
     wanted = job.train.max_seq_len
     if wanted and room is not None and wanted > room:
@@ -253,7 +266,7 @@ def _alpha(job: JobConfig) -> _Choice[float]:
     return _Choice(2.0 * job.train.rank, "2 x rank")
 
 
-def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool) -> _Choice[Precision]:
+def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool, frozen: int) -> _Choice[Precision]:
     wanted = job.train.advanced.precision
     if wanted != "auto":
         return _Choice(wanted, "set in the job")
@@ -261,4 +274,10 @@ def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool) -> _Choice[Pr
         return _Choice("fp32", "this accelerator has no fast bf16")
     if device == "cuda":
         return _Choice("bf16", "this accelerator computes bf16 fastest")
-    return _Choice("fp32", "processors compute fp32 fastest, and runs repeat exactly")
+    if has_bf16 and frozen >= LEAST_BF16_PARAMETERS:
+        return _Choice(
+            "bf16", f"this processor computes bf16 several times as fast; {frozen / 1e6:.0f} M frozen weights"
+        )
+    return _Choice(
+        "fp32", "exact, and a small base takes little time in it" if has_bf16 else "this processor's fastest"
+    )

@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
+    "LORA_METHODS",
+    "PREFERENCE_METHODS",
+    "WHOLE_METHODS",
     "AdvancedEvaluate",
     "AdvancedTrain",
     "DataConfig",
@@ -20,8 +24,16 @@ __all__ = [
     "TrainConfig",
 ]
 
-Method = Literal["lora", "full", "prompt", "classify", "pretrain"]
-Task = Literal["auto", "chat", "classify", "text"]
+Method = Literal["lora", "full", "prompt", "prefix", "classify", "regress", "dpo", "orpo", "kto", "pretrain"]
+FlatTechnique = Literal[
+    "merged_products", "joined_ranks", "packing", "shared_prefix", "chunked_head", "pruned_last_layer"
+]
+PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "orpo", "kto")
+LORA_METHODS: tuple[Method, ...] = ("lora", "classify", "regress", *PREFERENCE_METHODS)
+WHOLE_METHODS: tuple[Method, ...] = ("full", "pretrain")
+Task = Literal["auto", "chat", "classify", "text", "preference"]
+
+LANGUAGE = re.compile(r"[a-z]{2,3}(?:-\w+)?(?::(?:0(?:\.\d+)?|1(?:\.0+)?|\.\d+))?")
 
 # Strict: `true` and `"2"` are not numbers.
 Number = Annotated[float, Field(strict=True)]
@@ -36,11 +48,29 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
+class AdvancedData(Strict):
+    """Data settings that most people never touch."""
+
+    on_fault: Literal["stop", "reject"] = Field(
+        "stop", description="Faulty rows: stop, or put them into rejected.jsonl and go on."
+    )
+    train_until: str = Field("", description="Date at which training rows end; empty = by the fractions.")
+    validate_until: str = Field("", description="Date at which validation ends and test begins; empty = by fractions.")
+    noisy_test: Fraction = Field(
+        0.0, description="Typing errors in a twin of the test split, scored beside it: 0.1 = in a tenth of the words."
+    )
+    outdated_terms: str = Field(
+        "", description="File of outdated terms, `old => new` a line; rows with them are found."
+    )
+    mix_fraction: Fraction = Field(0.15, description="Share of general data in training, usually 0.1 to 0.2.")
+    use: Literal["commercial", "research"] = Field("commercial", description="What it is for; mixing checks licences.")
+
+
 class DataConfig(Strict):
     """Where the samples come from and how they are split."""
 
-    path: str = Field("", description="File or folder of samples: JSONL, JSON, CSV/TSV, Parquet or text.")
-    task: Task = Field("auto", description="What a sample is: chat messages, text with a class, or raw text.")
+    path: str = Field("", description="File or folder of samples, or a data set of the hub: hf:owner/name.")
+    task: Task = Field("auto", description="What a sample is: chat messages, a text with a class, text, a preference.")
     system: str = Field("", description="System message put before every sample that has none.")
     validation_path: str = Field("", description="Validation samples, if they are not to be split off `path`.")
     test_path: str = Field("", description="Test samples, if they are not to be split off `path`.")
@@ -50,6 +80,34 @@ class DataConfig(Strict):
     max_rows: Count = Field(0, description="Use only the first rows of `path`; 0 = all.")
     validation_fraction: Fraction = Field(0.1, description="Share of samples for validation.")
     test_fraction: Fraction = Field(0.1, description="Share of samples for the sealed test split.")
+    time_field: str = Field("", description="Key with the date of a row; splits by time. `auto` looks for it.")
+    languages: tuple[str, ...] = Field((), description="Languages of production, with shares if known: en:0.7, de:0.3.")
+    production_path: str = Field("", description="Sample of production queries, or a request log, to compare with.")
+    mix_path: str = Field("", description="General data to mix into training against forgetting.")
+    advanced: AdvancedData = Field(default_factory=AdvancedData)
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_codes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = next((text for text in value if not LANGUAGE.fullmatch(text)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is no language; write ISO codes, with a share if it is known: en, de:0.3")
+        return value
+
+    @model_validator(mode="after")
+    def _cuts_have_a_time_field(self) -> DataConfig:
+        cuts = [name for name in ("train_until", "validate_until") if getattr(self.advanced, name)]
+        if cuts and not self.time_field:
+            raise ValueError(f"advanced.{cuts[0]} needs time_field, the key with a row's date; `auto` looks for it")
+        if self.time_field and (self.validation_path or self.test_path):
+            raise ValueError("time_field splits `path` by time; leave validation_path and test_path empty")
+        return self
+
+    @property
+    def language_shares(self) -> dict[str, float]:
+        """Declared languages with their share of production, 0 where none is given."""
+        parts = (text.partition(":") for text in self.languages)
+        return {code: float(share or 0) for code, _, share in parts}
 
 
 class AdvancedTrain(Strict):
@@ -60,7 +118,14 @@ class AdvancedTrain(Strict):
     target_modules: tuple[str, ...] = Field(
         (), description="Modules that get adapters; empty = the family's usual two, `all-linear` = all."
     )
-    num_prompt_tokens: Positive = Field(16, description="Soft-prompt length for method prompt.")
+    lora_variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora", description="rslora: scale alpha / sqrt(rank); dora: direction and magnitude apart."
+    )
+    quantise_base: Literal["none", "8bit", "4bit"] = Field("none", description="Bits of the frozen base (QLoRA).")
+    base_adapter: str = Field("", description="Start from this earlier adapter: a run or a folder.")
+    beta: Number = Field(0.1, gt=0.0, description="Strength of a preference: the margin that dpo, orpo, kto ask for.")
+    label_smoothing: Fraction = Field(0.0, lt=0.5, description="Share of dpo pairs that may be the wrong way round.")
+    num_prompt_tokens: Positive = Field(16, description="Length of the soft prompt or prefix.")
     micro_batch_size: Count = Field(0, description="Samples per forward pass; 0 = derived from memory.")
     weight_decay: Number = Field(0.01, ge=0.0, description="AdamW weight decay.")
     warmup_fraction: Fraction = Field(0.06, description="Share of steps of linear warm-up, at most 100 steps.")
@@ -75,18 +140,53 @@ class AdvancedTrain(Strict):
     train_on: Literal["assistant", "all"] = Field("assistant", description="Which tokens carry loss.")
     init: Literal["base", "random"] = Field("base", description="random: from scratch, the base gives only its shape.")
     num_threads: Count = Field(0, description="CPU threads; 0 = all cores.")
+    engine: Literal["auto", "padded"] = Field("auto", description="auto: flat tokens where the model allows it.")
+    without: tuple[FlatTechnique, ...] = Field(
+        (), description="Techniques of the flat engine to switch off; the gradient stays the same."
+    )
 
 
 class TrainConfig(Strict):
     """How to fit the model."""
 
-    method: Method = Field("lora", description="lora, full, prompt (soft prompt), classify (head) or pretrain.")
+    method: Method = Field(
+        "lora",
+        description="lora, full, prompt, prefix, classify, regress, dpo, orpo, kto or pretrain; qlora = lora, 4 bits.",
+    )
     epochs: Number = Field(3.0, gt=0.0, description="Passes over the training samples.")
     learning_rate: Number = Field(0.0, ge=0.0, description="Peak learning rate; 0 = by method.")
     global_batch_size: Positive = Field(16, description="Samples per optimizer update.")
     max_seq_len: Count = Field(0, description="Longest sample in tokens; 0 = what data and model allow.")
     rank: Positive = Field(16, description="LoRA rank.")
     advanced: AdvancedTrain = Field(default_factory=AdvancedTrain)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _qlora_is_lora_on_four_bits(cls, values: Any) -> Any:
+        """`method = "qlora"` is `method = "lora"` with `advanced.quantise_base = "4bit"`, unless the job names bits."""
+        if not isinstance(values, dict) or values.get("method") != "qlora":
+            return values
+        advanced = values.get("advanced", {})
+        if isinstance(advanced, dict):
+            advanced = {"quantise_base": "4bit", **advanced}
+        return {**values, "method": "lora", "advanced": advanced}
+
+    @model_validator(mode="after")
+    def _method_fits_what_is_trained(self) -> TrainConfig:
+        advanced = self.advanced
+        if advanced.quantise_base != "none" and self.method in WHOLE_METHODS:
+            raise ValueError(
+                f"method {self.method} trains every weight, and quantised weights are not trained; "
+                'set advanced.quantise_base = "none", or method = "lora"'
+            )
+        if advanced.quantise_base != "none" and advanced.init == "random":
+            raise ValueError('advanced.init = "random" leaves nothing to quantise; set advanced.quantise_base = "none"')
+        if advanced.base_adapter and self.method not in ("lora", *PREFERENCE_METHODS):
+            raise ValueError(
+                f"advanced.base_adapter starts a LoRA adapter, and method {self.method} trains none on generated "
+                'answers; use method = "lora", "dpo", "orpo" or "kto"'
+            )
+        return self
 
 
 class AdvancedEvaluate(Strict):

@@ -53,7 +53,7 @@ def row_content(row: Row, dialect: Dialect, faults: FaultList) -> Content | None
     if not row.is_plain and _has_halves(row, faults):
         return None
     content = READERS[dialect.form](row, dialect, faults)
-    if dialect.form == "openai_dpo" and isinstance(row.fields["input"], dict):
+    if dialect.form == "openai_dpo" and isinstance(row.fields.get("input"), dict):
         content = _with_tools(row, "input", row.fields["input"].get("tools"), content, faults)
     for name in TOOL_FIELDS:
         if name in row.fields:

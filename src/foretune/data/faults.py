@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,10 @@ from foretune.records.base import write_error
 
 __all__ = ["KEPT_FAULTS", "REJECTED_FILE", "SHOWN_FAULTS", "FaultList", "RejectedRows", "fault_error", "short"]
 
-SHOWN_FAULTS = 50
+SHOWN_FAULTS = 50  # lines
+SHOWN_ALIKE = 5  # faults of one kind
+SHOWN_RANGES = 12  # of lines of one kind of fault
+NUMBER = re.compile(r"\d+")
 KEPT_FAULTS = 10_000  # more than these are counted and put aside, but not kept in memory
 REJECTED_FILE = "rejected.jsonl"
 MAX_RAW_CHARS = 20_000  # of a rejected row that are written down
@@ -28,29 +32,64 @@ def short(value: object, limit: int = 60) -> str:
 
 
 def fault_error(faults: Iterable[Fault], what: str, *, count: int = 0) -> DataError:
-    """One error for many faults: at most 50 are printed, and `faults` holds all that were kept.
+    """One error for many faults; `faults` holds all that were kept.
 
-    `count` is their true number, where not all of them were kept.
+    Of faults of one kind the first 5 are printed and the others counted, of all kinds at most 50 lines. `count` is
+    their true number, where not all of them were kept.
     """
     listed = tuple(faults)
     total = max(count, len(listed))
     noun = "fault" if total == 1 else "faults"
-    lines = [f"{total} {noun} in {what}:", *(f"  {fault}" for fault in listed[:SHOWN_FAULTS])]
-    if total > SHOWN_FAULTS:
-        lines.append(f"  ... and {total - SHOWN_FAULTS} more")
+    kinds: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in listed:
+        kinds.setdefault(_kind(fault), []).append(fault)
+    lines = [line for alike in kinds.values() for line in _shown(alike)]
+    head = f"{total} {noun} in {what}:"
+    rest = [f"  ... and faults of {len(kinds)} kinds in all"] if len(lines) > SHOWN_FAULTS else []
+    if total > len(listed):
+        rest.append(f"  ... and {total - len(listed)} more")
     fix = next((fault.fix for fault in listed if fault.fix), f"mend these lines of {what}")
-    return DataError("\n".join(lines), fix=fix, faults=listed)
+    return DataError("\n".join([head, *lines[:SHOWN_FAULTS], *rest]), fix=fix, faults=listed)
+
+
+def _kind(fault: Fault) -> tuple[str, ...]:
+    """What faults of one kind have in common: their words but for figures, whatever stood there."""
+    return (fault.file, NUMBER.sub("#", fault.what), NUMBER.sub("#", fault.expected))
+
+
+def _shown(alike: list[Fault]) -> list[str]:
+    """Faults of one kind: the first ones, and in which lines the others stand."""
+    lines = [f"  {fault}" for fault in alike[:SHOWN_ALIKE]]
+    rest = alike[SHOWN_ALIKE:]
+    if rest:
+        where = _ranges([fault.line for fault in rest if fault.line])
+        lines.append(f"  ... and {len(rest)} more like these{f' in lines {where}' if where else ''}")
+    return lines
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Line numbers in short: `6-60`, `8, 10, 12-14`; of many ranges the first ones and the last."""
+    spans: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in spans]
+    return ", ".join(shown if len(shown) <= SHOWN_RANGES else [*shown[: SHOWN_RANGES - 1], "...", shown[-1]])
 
 
 class RejectedRows:
     """Rows that could not be read, one JSON object a line: `file`, `line`, `reasons`, `raw`, and `cut` if it was long.
 
-    The file is made with the first such row. Use it in a `with` block; `num_rows` counts rows, not reasons.
-    Raises DoesNotFit or ForetuneError where the file cannot be written.
+    The file is made with the first such row. Use it in a `with` block; `num_rows` counts rows, not reasons. `shown` is
+    how the file is told to the user, if not by its path. Raises DoesNotFit or ForetuneError where the file cannot be
+    written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, shown: str = "") -> None:
         self.path = Path(path)
+        self.shown = shown or str(path)
         self.num_rows = 0
         self._file: TextIO | None = None
         self._waiting: dict[str, Any] = {}

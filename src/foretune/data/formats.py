@@ -124,7 +124,7 @@ def _told(stream: FileStream, rejected: RejectedRows | None) -> list[str]:
     if rejected is None or not stream.faults.count:
         return stream.warnings
     noun = "fault" if stream.faults.count == 1 else "faults"
-    aside = f"{stream.file.path.name}: {stream.faults.count} {noun}; the rows are put aside in {rejected.path}"
+    aside = f"{stream.file.path.name}: {stream.faults.count} {noun}; the rows are put aside in {rejected.shown}"
     return [aside, *stream.warnings]
 
 

@@ -18,8 +18,8 @@ def asked(messages: Sequence[Message]) -> Sample:
 
 
 def input_ids(sample: Sample, tokenizer: Tokenizer, *, kind: str, max_seq_len: int) -> list[int]:
-    """What a model of `kind` (causal, seq2seq, classify) reads before it answers; only a classifier's input is cut."""
-    if kind == "classify":
+    """What a model of `kind` (causal, seq2seq, classify, regress) reads before it answers; a head's input is cut."""
+    if kind in ("classify", "regress"):
         return class_input(sample, tokenizer, max_seq_len)
     return source_ids(sample, tokenizer) if kind == "seq2seq" else prompt_ids(sample, tokenizer)
 

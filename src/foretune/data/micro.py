@@ -28,19 +28,18 @@ def global_batch(step: int, num_samples: int, global_batch_size: int, *, seed: i
 
 
 def micro_batches(
-    indices: Sequence[int] | np.ndarray, lengths: Sequence[int] | np.ndarray, *, micro_batch_size: int, max_seq_len: int
+    indices: Sequence[int] | np.ndarray, lengths: Sequence[int] | np.ndarray, *, budget_tokens: int
 ) -> Iterator[list[int]]:
     """Cut one global batch into micro-batches of like lengths, longest first.
 
-    A micro-batch is padded to its longest row; rows x longest stays within `micro_batch_size * max_seq_len` tokens, so
+    A micro-batch is padded to its longest row; rows x longest stays within `budget_tokens` (one row may exceed it), so
     that memory is bounded by the worst case while short samples share a pass. The gradient does not depend on the cut,
     because the loss is normalised by the whole global batch.
     """
-    budget = micro_batch_size * max_seq_len
     ordered = sorted((int(i) for i in indices), key=lambda i: (-lengths[i], i))
     rows: list[int] = []
     for index in ordered:
-        if rows and (len(rows) + 1) * lengths[rows[0]] > budget:
+        if rows and (len(rows) + 1) * lengths[rows[0]] > budget_tokens:
             yield rows
             rows = []
         rows.append(index)

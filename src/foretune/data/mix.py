@@ -5,33 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from foretune.data.provenance import provenance_of
+from foretune.data.known import FREER, find_known, subset_licence
+from foretune.data.licences import Use, licence_faults
+from foretune.data.provenance import provenance_of, with_provenance
 from foretune.data.samples import Sample, sample_hash
 from foretune.data.subset import ordered_by_seed
 from foretune.errors import ConfigError, DataError, GateRefused
-from foretune.records.dataset import UNKNOWN_LICENCE, DatasetSource
+from foretune.records.dataset import UNKNOWN_LICENCE, DatasetSource, Provenance
 
-__all__ = ["USUAL", "Mix", "Use", "licence_faults", "mixed"]
+__all__ = ["DEFAULT_FRACTION", "USUAL", "Mix", "mixed"]
 
-Use = Literal["commercial", "research"]
 USUAL = (0.1, 0.2)  # of the mix
-FREE = (
-    "CC0",
-    "MIT",
-    "APACHE",
-    "BSD",
-    "ISC",
-    "UNLICENSE",
-    "CC-BY",
-    "ODC-BY",
-    "PDDL",
-    "CDLA",
-    "ODBL",
-    "GFDL",
-    "PUBLIC DOMAIN",
-)
+DEFAULT_FRACTION = 0.15
 
 
 class Mix(NamedTuple):
@@ -44,30 +31,11 @@ class Mix(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def licence_faults(licences: Iterable[str], use: Use) -> list[str]:
-    """Why data under these licences cannot go into the mix; [] where nothing speaks against it.
-
-    Told from the licence's name alone, a reading aid and no legal advice: unknown licences are refused, and
-    non-commercial ones for commercial use.
-    """
-    faults = []
-    for licence in sorted(set(licences)):
-        name = licence.strip().upper().replace(" ", "-").replace("_", "-")
-        parts = name.split("-")
-        if not name or licence == UNKNOWN_LICENCE:
-            faults.append("the licence of some rows is not known")
-        elif "NC" in parts and use == "commercial":
-            faults.append(f"{licence} forbids commercial use")
-        elif not name.startswith(FREE):
-            faults.append(f"{licence} is not a licence that foretune knows")
-    return faults
-
-
 def mixed(
     samples: Sequence[Sample],
     general: Sequence[Sample],
     *,
-    fraction: float = 0.1,
+    fraction: float = DEFAULT_FRACTION,
     use: Use = "commercial",
     sources: Iterable[DatasetSource] = (),
     accept_licences: bool = False,
@@ -80,27 +48,40 @@ def mixed(
     few general rows, and GateRefused where a licence forbids it and `accept_licences` is not set.
     """
     if not 0 < fraction < 1:
-        raise ConfigError(f"fraction is {fraction}, expected 0 to 1, usually 0.1 to 0.2", fix="fraction = 0.1")
+        raise ConfigError(f"fraction is {fraction}, expected 0 to 1, usually 0.1 to 0.2", fix="fraction = 0.15")
     known = {sample_hash(sample) for sample in samples}
     free = [sample for sample in ordered_by_seed(general, seed) if sample_hash(sample) not in known]
     wanted = round(len(samples) * fraction / (1 - fraction))
     if wanted > len(free):
         what = f"{fraction:.0%} of the mix are {wanted} general rows, but there are {len(free)} that are new"
         raise DataError(what, fix="give more general data, or a smaller fraction")
-    told = [provenance_of(sample, sources) for sample in free[:wanted]]
+    listed = tuple(sources)
+    told = [_origin(sample, listed) for sample in free[:wanted]]
     licences = [provenance.licence for provenance in told]
     faults = licence_faults(licences, use)
     if faults and not accept_licences:
-        raise GateRefused("; ".join(faults), fix="choose other general data, or accept it with --accept-licences")
-    added = [_marked(row, provenance.source) for row, provenance in zip(free[:wanted], told, strict=True)]
+        fix = f"choose freer data, such as {' or '.join(FREER)}, or accept it with --accept-licences"
+        raise GateRefused("; ".join(faults), fix=fix)
+    added = [_marked(row, provenance) for row, provenance in zip(free[:wanted], told, strict=True)]
     counts = {licence: licences.count(licence) for licence in sorted(set(licences))}
     return Mix(
         [*samples, *added], len(added), len(added) / max(len(samples) + len(added), 1), counts, _told(fraction, faults)
     )
 
 
-def _marked(sample: Sample, source: str) -> Sample:
-    return replace(sample, meta={**sample.meta, "mixed": {"source": source}})
+def _origin(sample: Sample, sources: Iterable[DatasetSource]) -> Provenance:
+    """Where a general row came from; of known data the known licence, of a mixture such as Tulu the subset's."""
+    found = provenance_of(sample, sources)
+    known = find_known(found.source)
+    if known is None or (not known.subset_field and found.licence != UNKNOWN_LICENCE):
+        return found
+    licence = subset_licence(known, sample.meta) if known.subset_field else known.licence
+    return found.model_copy(update={"licence": licence})
+
+
+def _marked(sample: Sample, origin: Provenance) -> Sample:
+    marked = replace(sample, meta={**sample.meta, "mixed": {"source": origin.source}})
+    return with_provenance(marked, origin)
 
 
 def _told(fraction: float, faults: list[str]) -> tuple[str, ...]:

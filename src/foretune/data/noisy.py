@@ -8,15 +8,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from foretune.data.samples import Message, Sample
-from foretune.errors import ConfigError
+from foretune.errors import ConfigError, DataError
+from foretune.records.base import write_atomically
 
-__all__ = ["NOISES", "noisy_sample", "noisy_samples", "paired"]
+__all__ = ["NOISES", "NOISY_FILE", "noisy_sample", "noisy_samples", "paired", "read_noisy", "write_noisy"]
+
+NOISY_FILE = "noisy_test.jsonl"  # in a run folder
 
 NEIGHBOURS = {
     **{"q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok", "o": "ipl"},
@@ -137,3 +142,22 @@ def paired(clean: Iterable[Sample], noisy: Iterable[Sample]) -> list[tuple[Sampl
     by_id = {sample.id: sample for sample in clean}
     pairs = ((by_id.get(twin.meta.get("augmented", {}).get("from", "")), twin) for twin in noisy)
     return [(sample, twin) for sample, twin in pairs if sample is not None]
+
+
+def write_noisy(run_dir: Path, test: Sequence[Sample], *, rate: float, seed: int) -> Path:
+    """Write the noisy twin of a test split into a run folder, for its evaluation. Raises DoesNotFit."""
+    path = run_dir / NOISY_FILE
+    rows = (json.dumps(twin.to_json(), ensure_ascii=False) + "\n" for twin in noisy_samples(test, seed=seed, rate=rate))
+    write_atomically(path, "".join(rows).encode("utf-8", "replace"))
+    return path
+
+
+def read_noisy(run_dir: Path) -> list[Sample]:
+    """The noisy twin of a run's test split; [] where none was asked for. Raises DataError for a damaged file."""
+    path = run_dir / NOISY_FILE
+    if not path.is_file():
+        return []
+    try:
+        return [Sample.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not what foretune wrote ({error})", fix="run the job again") from None

@@ -179,7 +179,10 @@ def raise_faults(streams: Sequence[FileStream], what: str, *, num_good: int, is_
     count = sum(stream.faults.count for stream in streams)
     if count and (not is_rejecting or not num_good):
         faults = [fault for stream in streams for fault in stream.faults.faults]
-        raise fault_error(faults, what, count=count)
+        error = fault_error(faults, what, count=count)
+        if num_good:
+            error.fix += '; or go on with the good rows: data.advanced.on_fault = "reject", --rejected FILE'
+        raise error
     if not num_good:
         raise DataError(f"no samples in {what}", fix="add rows that have an answer")
 
@@ -200,7 +203,8 @@ def _dialect(rows: Sequence[Row], fields: FieldNames, faults: FaultList) -> Dial
         return None
     is_preference = form in PREFERENCES or bool(found.flag_field)
     if is_preference and fields.task not in ("preference", "any"):
-        value, fix = short(list(rows[0].fields)), "keep the better answers: foretune data convert --to messages"
+        value = short(list(rows[0].fields))
+        fix = 'set data.task = "preference", or keep the better answers: foretune data convert --keep-better'
         faults.add(rows[0].line, f"{found.shown}, where answers to learn are expected", value=value, fix=fix, raw="")
         return None
     if fields.task == "preference" and not is_preference:

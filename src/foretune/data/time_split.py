@@ -73,7 +73,7 @@ def date_field_of(samples: Sequence[Sample]) -> str:
     if not found:
         seen = sorted({name for sample in samples[:100] for name in sample.meta})
         what = f"no field holds a date in every row, got {short(seen)}, expected one of {', '.join(DATE_FIELDS)}"
-        raise ConfigError(what, fix="name the field with the date of each row")
+        raise ConfigError(what, fix='name the field with the date of each row: data.time_field = "date"')
     return found
 
 

@@ -17,7 +17,16 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.data.turns import Layout, Turn, lay_out
 from foretune.errors import DataError, Fault
 
-__all__ = ["TokenisedData", "TokenisedSample", "TrainOn", "prompt_ids", "shown_mask", "tokenise", "tokenise_all"]
+__all__ = [
+    "TokenisedData",
+    "TokenisedSample",
+    "TrainOn",
+    "prompt_ids",
+    "sample_fault",
+    "shown_mask",
+    "tokenise",
+    "tokenise_all",
+]
 
 TrainOn = Literal["assistant", "all"]
 CHUNK = 1024  # samples whose encodings are in memory at once
@@ -126,7 +135,7 @@ def _layouts(samples: Sequence[Sample], tokenizer: Tokenizer, faults: list[Fault
         try:
             layouts.append(Layout(sample.text, "", ()) if sample.is_text else lay_out(sample, tokenizer))
         except DataError as error:
-            faults.append(_fault(sample, error))
+            faults.append(sample_fault(sample, error.what, error.fix))
     return layouts
 
 
@@ -147,16 +156,16 @@ def _masked_chunk(
             else:
                 results.append(_chat_sample(sample, layout, encoding, prompt, tokenizer, train_on))
         except DataError as error:
-            faults.append(_fault(sample, error))
+            faults.append(sample_fault(sample, error.what, error.fix))
     return results
 
 
-def _fault(sample: Sample, error: DataError) -> Fault:
+def sample_fault(sample: Sample, what: str, fix: str) -> Fault:
     """What is wrong with one row, with its place."""
     file, _, line = sample.place.rpartition(":")
     if file and line.isdigit():
-        return Fault(file, int(line), error.what, fix=error.fix)
-    return Fault(sample.place or f"sample {sample.id}", 0, error.what, fix=error.fix)
+        return Fault(file, int(line), what, fix=fix)
+    return Fault(sample.place or f"sample {sample.id}", 0, what, fix=fix)
 
 
 def _refused(faults: list[Fault], tokenizer: Tokenizer) -> DataError:

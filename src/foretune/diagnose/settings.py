@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from foretune.config.derive import LEARNING_RATES, USUAL_LEARNING_RATES
-from foretune.config.job import JobConfig
+from foretune.config.job import LORA_METHODS, JobConfig
 
 __all__ = [
     "earlier_end",
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 Patch = dict[str, Any]
-RANKED_METHODS = ("lora", "classify")
 LARGER_RANKS = (8, 16, 32, 64)
 SMALLER_RANKS = (8, 4, 2)
 
@@ -66,13 +65,13 @@ def larger_rank(job: JobConfig) -> Patch:
     if job.train.method == "prompt":
         return {"train.advanced.num_prompt_tokens": job.train.advanced.num_prompt_tokens * 2}
     larger = [rank for rank in LARGER_RANKS if rank > job.train.rank]
-    return {"train.rank": larger[0]} if larger and job.train.method in RANKED_METHODS else {}
+    return {"train.rank": larger[0]} if larger and job.train.method in LORA_METHODS else {}
 
 
 def smaller_rank(job: JobConfig) -> Patch:
     """Rank 8 where it is above, else 4, else 2; {} without adapters."""
     smaller = [rank for rank in SMALLER_RANKS if rank < job.train.rank]
-    return {"train.rank": smaller[0]} if smaller and job.train.method in RANKED_METHODS else {}
+    return {"train.rank": smaller[0]} if smaller and job.train.method in LORA_METHODS else {}
 
 
 def more_regularised(job: JobConfig) -> Patch:
@@ -83,7 +82,7 @@ def more_regularised(job: JobConfig) -> Patch:
     if decay > advanced.weight_decay:
         patch["train.advanced.weight_decay"] = decay
     dropout = 0.1 if advanced.dropout < 0.1 else min(0.3, two_digits(advanced.dropout * 2))
-    if dropout > advanced.dropout and job.train.method in RANKED_METHODS:
+    if dropout > advanced.dropout and job.train.method in LORA_METHODS:
         patch["train.advanced.dropout"] = dropout
     return patch
 

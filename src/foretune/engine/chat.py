@@ -34,7 +34,7 @@ class SideBySide(NamedTuple):
 
 
 class ChatEngine:
-    """An engine that is spoken to in messages; a model with a class head answers with the name of the class.
+    """An engine that is spoken to in messages; a head for classes or a number answers with its name or it.
 
     `max_seq_len` is the longest input that a class head was trained on (0: what the model allows).
     """
@@ -46,12 +46,12 @@ class ChatEngine:
 
     @property
     def kind(self) -> str:
-        """causal, seq2seq or classify."""
+        """causal, seq2seq, classify or regress."""
         return self.engine.loaded.kind
 
     def room(self, max_new_tokens: int) -> int | None:
         """Prompt tokens that leave room for an answer of `max_new_tokens`; None where there is no limit."""
-        if self.engine.max_len is None or self.kind == "classify":
+        if self.engine.max_len is None or self.kind in ("classify", "regress"):
             return None
         return max(1, self.engine.max_len - max_new_tokens)
 
@@ -75,6 +75,8 @@ class ChatEngine:
         """Answers to many prompts of `prompt_ids`, in their order."""
         if self.kind == "classify":
             return [Reply(label, 0) for label in self.engine.classify(prompts, batch_size=batch_size)]
+        if self.kind == "regress":
+            return [Reply(number, 0) for number in self.engine.regress(prompts, batch_size=batch_size)]
         answers = self.engine.generate(
             prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, on_progress=on_progress
         )

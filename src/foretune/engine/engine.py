@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from foretune.data.targets import UNSCALED, Scale, shown_number
 from foretune.data.tokenizer import Tokenizer
 from foretune.errors import NotFound
 from foretune.log import note
-from foretune.models.adapter import SoftPrompt, load_adapter
+from foretune.models.adapter import load_adapter
 from foretune.models.load import LoadedModel, load_model
+from foretune.models.provenance import read_notes
+from foretune.models.virtual import KeyValuePrefix, SoftPrompt, num_virtual_tokens, prompted_inputs
 
 __all__ = ["Engine", "TextLoss", "load_engine"]
 
@@ -46,10 +49,13 @@ class TextLoss:
 class Engine:
     """A loaded model with its tokenizer. Build one with `load_engine`."""
 
-    def __init__(self, loaded: LoadedModel, tokenizer: Tokenizer, labels: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, loaded: LoadedModel, tokenizer: Tokenizer, labels: tuple[str, ...] = (), scale: Scale = UNSCALED
+    ) -> None:
         self.loaded = loaded
         self.tokenizer = tokenizer
         self.labels = labels
+        self.scale = scale
         loaded.model.eval()
 
     @property
@@ -57,8 +63,7 @@ class Engine:
         """Positions for prompt and answer together; None where the model has no limit."""
         limits = [limit for limit in (self.loaded.max_len, self.tokenizer.max_len) if limit]
         room = min(limits) if limits and self.loaded.kind != "seq2seq" else None
-        prompt = self._soft_prompt()
-        return room - prompt.embedding.shape[0] if room and prompt is not None else room
+        return room - num_virtual_tokens(self.loaded.model) if room else room
 
     def _soft_prompt(self) -> SoftPrompt | None:
         prompt = getattr(self.loaded.model, "soft_prompt", None)
@@ -129,8 +134,17 @@ class Engine:
         new = output[:, self._num_echoed(longest) :].tolist()
         return [_until_stop(row, set(stop)) for row in new]
 
-    def _inputs(self, ids_BL: Tensor, mask_BL: Tensor) -> dict[str, Tensor]:
+    def _inputs(self, ids_BL: Tensor, mask_BL: Tensor) -> dict[str, Any]:
+        """What `generate` is called with: left-padded ids, virtual tokens before them where the model has some."""
         prompt = self._soft_prompt()
+        prefix = getattr(self.loaded.model, "kv_prefix", None)
+        if isinstance(prefix, KeyValuePrefix):  # ids that stand for what the cache holds already, never read
+            held_BP = ids_BL.new_full((len(ids_BL), prefix.num_tokens), self.tokenizer.pad_id)
+            return {
+                "input_ids": torch.cat([held_BP, ids_BL], dim=1),
+                "attention_mask": torch.cat([torch.ones_like(held_BP), mask_BL], dim=1),
+                "past_key_values": prefix.cache(len(ids_BL)),
+            }
         if prompt is None:
             return {"input_ids": ids_BL, "attention_mask": mask_BL}
         embed: Any = self.loaded.model.get_input_embeddings()
@@ -147,13 +161,25 @@ class Engine:
         """Tokens at the head of generate's output that are not new: the prompt, or T5's start token."""
         if self.loaded.kind == "seq2seq":
             return 1
-        return 0 if self._soft_prompt() is not None else num_prompt
+        if self._soft_prompt() is not None:
+            return 0
+        return num_prompt + num_virtual_tokens(self.loaded.model)
 
     @torch.inference_mode()
     def classify(self, inputs: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[str]:
         """The most likely class of each input."""
+        return [self.labels[int(logits_C.argmax())] for logits_C in self._outputs(inputs, batch_size)]
+
+    @torch.inference_mode()
+    def regress(self, inputs: Sequence[Sequence[int]], *, batch_size: int = 64) -> list[str]:
+        """The number that the head gives to each input, in the unit of the targets."""
+        outputs = self._outputs(inputs, batch_size)
+        return [shown_number(self.scale.restored(float(value_1[0]))) for value_1 in outputs]
+
+    def _outputs(self, inputs: Sequence[Sequence[int]], batch_size: int) -> list[Tensor]:
+        """What the head says of each input: [C]."""
         model: Any = self.loaded.model
-        found = [""] * len(inputs)
+        found: list[Tensor] = [torch.empty(0)] * len(inputs)
         order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -165,8 +191,8 @@ class Engine:
                 input_ids=torch.tensor(rows, device=self.loaded.device),
                 attention_mask=torch.tensor(masks, device=self.loaded.device),
             ).logits
-            for index, best in zip(chosen, logits_BC.argmax(-1).tolist(), strict=True):
-                found[index] = self.labels[best]
+            for index, logits_C in zip(chosen, logits_BC, strict=True):
+                found[index] = logits_C
         return found
 
     @torch.inference_mode()
@@ -184,7 +210,7 @@ class Engine:
             if len(ids) < 2:
                 continue
             ids_BL = torch.tensor([ids], device=self.loaded.device)
-            inputs = self._inputs(ids_BL, torch.ones_like(ids_BL))
+            inputs = prompted_inputs(model, ids_BL)
             skip = 0 if "input_ids" in inputs else inputs["inputs_embeds"].shape[1] - len(ids)
             logits = model(**inputs).logits[0, skip:-1]
             nats += float(functional.cross_entropy(logits.float(), ids_BL[0, 1:], reduction="sum"))
@@ -211,6 +237,8 @@ def load_engine(base: Path, artefact: Path | None = None) -> Engine:
     labels_file = artefact / "labels.json"
     labels = tuple(json.loads(labels_file.read_text(encoding="utf-8"))) if labels_file.is_file() else ()
     tokenizer = Tokenizer.from_folder(base)
-    loaded = load_model(base, num_labels=len(labels), pad_id=tokenizer.pad_id)
+    notes = read_notes(artefact)
+    num_outputs = 1 if notes.method == "regress" else len(labels)
+    loaded = load_model(base, num_labels=num_outputs, pad_id=tokenizer.pad_id, quantise=notes.quantise_base)
     load_adapter(loaded, artefact)
-    return Engine(loaded, tokenizer, labels)
+    return Engine(loaded, tokenizer, labels, Scale(notes.target_mean, notes.target_deviation))

@@ -105,7 +105,7 @@ class Case:
         """The validation samples that prompts are chosen on."""
         if "validation" not in self.dataset.splits:
             return []
-        samples = DatasetStore(self.runs_dir).load(self.dataset.version, "validation")
+        samples = _worth_giving(DatasetStore(self.runs_dir).load(self.dataset.version, "validation"))
         return _drawn(samples, self.job.evaluate.advanced.max_validation_samples, self.job.seed)
 
     def refuse_second_look(self, *, reuse_test: bool) -> None:
@@ -123,7 +123,7 @@ class Case:
         if not self.num_test_samples:
             return HeldOut(1, [])
         look = int(self.journal.once(LOOK, lambda: self._look(reuse_test=reuse_test)))
-        samples = DatasetStore(self.runs_dir).load(self.dataset.version, "test")
+        samples = _worth_giving(DatasetStore(self.runs_dir).load(self.dataset.version, "test"))
         return HeldOut(look, _drawn(samples, self.job.evaluate.advanced.max_test_samples, self.job.seed))
 
     def _look(self, *, reuse_test: bool) -> int:
@@ -141,7 +141,7 @@ def open_case(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, on
             f"run {run_dir.name} was trained on dataset {training.dataset_version}, its data is now {dataset.version}",
             fix="start a new run: foretune run job.toml",
         )
-    train = DatasetStore(runs_dir).load(dataset.version, "train")
+    train = _worth_giving(DatasetStore(runs_dir).load(dataset.version, "train"))
     primary, warnings = _primary_metric(job, run_dir, train, dataset.task)
     models = Models(
         resolve_base(job.base, folder=folder), run_dir / training.artefact, max_seq_len=job.train.max_seq_len
@@ -175,6 +175,11 @@ def _key(job: JobConfig, training: TrainingRecord, primary: str) -> str:
         primary,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _worth_giving(samples: list[Sample]) -> list[Sample]:
+    """Without answers that are judged poor (KTO): nobody is to be measured by them, or shown them."""
+    return [sample for sample in samples if sample.desirable is not False]
 
 
 def _drawn(samples: list[Sample], most: int, seed: int) -> list[Sample]:

@@ -12,7 +12,7 @@ from foretune.evaluate.metrics import EXACT_MATCH, Scoring
 from foretune.evaluate.scorers.classification import Labels, class_report
 from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores
 from foretune.evaluate.systems import FINE_TUNED, System
-from foretune.records.evaluation import Answer, Delta, MetricValue, SystemResult
+from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, SystemResult
 from foretune.stats.paired import PairedResult
 from foretune.stats.power import Spread, samples_needed
 from foretune.stats.verdict import Verdict, verdict
@@ -43,6 +43,7 @@ class Comparison(NamedTuple):
     human_queue: list[dict[str, str]]
     confusion: dict[str, Any] | None = None
     exact_match_rate: float | None = None
+    noisy: tuple[NoisyScore, ...] = ()
 
 
 def compare_answers(

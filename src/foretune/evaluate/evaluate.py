@@ -12,6 +12,7 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.evaluate.case import Case, HeldOut, Which, open_case
 from foretune.evaluate.comparison import Comparison, compare_answers, unknown_label_warnings
 from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
+from foretune.evaluate.noisy import PREFIX, noisy_scores, noisy_twins
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.selection import Choice, Search, search_prompts
 from foretune.evaluate.skills import Scores, compare_skills, forgotten, general_scores, is_pebble
@@ -31,6 +32,7 @@ from foretune.records.evaluation import ANSWERS_FILE, EvaluationRecord, SkillSco
 __all__ = ["HUMAN_QUEUE_FILE", "evaluate"]
 
 HUMAN_QUEUE_FILE = "human_queue.jsonl"
+Way = tuple[str, Which, Prompt]  # a name, a model, and how it is asked
 
 
 def evaluate(
@@ -108,20 +110,31 @@ def _asking(case: Case) -> _Asking:
 
 
 def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
-    how = "the data's own messages" if case.job.train.method != "classify" else "the input alone, to the class head"
+    heads = {"classify": "the input alone, to the class head", "regress": "the input alone, to the head for a number"}
+    how = heads.get(case.job.train.method, "the data's own messages")
     trained = Prompt(FINE_TUNED, f"{how}, as in training")
-    ways: list[tuple[str, Which, Prompt]] = [(name, "base", prompt) for name, prompt in asking.prompts.items()]
-    systems = [_system(case, asking, test, way) for way in [*ways, (FINE_TUNED, "fine_tuned", trained)]]
+    twins = noisy_twins(case, test)
+    ways: list[Way] = [(name, "base", prompt) for name, prompt in asking.prompts.items()]
+    systems: list[System] = []
+    noisy: dict[str, System] = {}
+    for way in [*ways, (FINE_TUNED, "fine_tuned", trained)]:
+        systems.append(_system(case, asking, test, way))
+        if twins is not None and way[0] in (asking.choice.baseline, FINE_TUNED):
+            noisy[way[0]] = _system(case, asking, twins.held_out, (f"{PREFIX}{way[0]}", *way[1:]))
+    clean = {system.name: system for system in systems}
     constant = constant_answer(case.train)
     if constant is not None:
         systems.insert(-1, constant_system(constant, len(test.samples)))
     for system in systems:
         case.warnings += system.warnings
     case.warnings += unknown_label_warnings(asking.scoring, test)
-    return compare_answers(case, asking.scoring, systems, asking.choice.baseline, test)
+    compared = compare_answers(case, asking.scoring, systems, asking.choice.baseline, test)
+    if twins is None:
+        return compared
+    return compared._replace(noisy=noisy_scores(case, asking.scoring, clean, noisy, twins))
 
 
-def _system(case: Case, asking: _Asking, test: HeldOut, way: tuple[str, Which, Prompt]) -> System:
+def _system(case: Case, asking: _Asking, test: HeldOut, way: Way) -> System:
     name, which, prompt = way
 
     def compute() -> System:
@@ -144,8 +157,8 @@ def _why_no_skills(case: Case) -> str:
 
     if case.job.evaluate.advanced.probe_samples == 0:
         return "general skills were not measured: evaluate.advanced.probe_samples is 0"
-    if case.job.train.method == "classify":
-        return "general skills were not measured: a classifier only names classes, the base model is unchanged"
+    if case.job.train.method in ("classify", "regress"):
+        return "general skills were not measured: a head only names classes or numbers, the base model is unchanged"
     if is_encoder_decoder(case.models.base_folder):
         return "general skills were not measured: there is no general probe for encoder-decoder models"
     return ""
@@ -196,6 +209,7 @@ def _record(
         reason=judgement.verdict.reason,
         prompt_choices=tuple(choice.candidates) if choice else (),
         general_skills=tuple(skills),
+        noisy=comparison.noisy,
         confusion=comparison.confusion,
         exact_match_rate=comparison.exact_match_rate,
         human_eval_queue=len(comparison.human_queue),

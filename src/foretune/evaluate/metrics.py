@@ -19,6 +19,7 @@ __all__ = ["BITS_PER_BYTE", "EXACT_MATCH", "Scoring", "build_scoring", "choose_p
 
 BITS_PER_BYTE = "bits_per_byte"
 EXACT_MATCH = "exact_match"
+NUMBER_METRICS = ("number_closeness", "absolute_error", "spearman")
 LABEL_METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
 
 
@@ -63,6 +64,8 @@ def choose_primary_metric(job: JobConfig, train_samples: Sequence[Sample], task:
         if find_scorer(wanted).higher_is_better is not True:
             raise _unfit(wanted, "more of it is not better", default_metrics(_targets(train_samples)).primary)
         return wanted
+    if job.train.method == "regress":
+        return NUMBER_METRICS[0]
     return "accuracy" if _has_classes(job, task) else default_metrics(_targets(train_samples)).primary
 
 
@@ -74,8 +77,7 @@ def build_scoring(
     Raises NotFound or DataError for the schema file, ScoreError for an unknown scorer.
     """
     targets = _targets(train_samples)
-    usual = default_metrics(targets)
-    names = [primary, *(LABEL_METRICS if _has_classes(job, task) else (usual.primary, *usual.others))]
+    names = [primary, *_fitting(job, targets, task)]
     if any(name in LABEL_METRICS for name in names):
         names += LABEL_METRICS
     if job.evaluate.json_schema:
@@ -85,6 +87,14 @@ def build_scoring(
     needs = {find_scorer(name).needs for name in names}
     labels = tuple(sorted({target.strip() for target in targets})) if "labels" in needs else None
     return Scoring(primary, tuple(names), labels, _schema(job, targets, folder) if "schema" in needs else None)
+
+
+def _fitting(job: JobConfig, targets: Sequence[str], task: str) -> tuple[str, ...]:
+    """The metrics that the method and the targets call for."""
+    if job.train.method == "regress":
+        return NUMBER_METRICS
+    usual = default_metrics(targets)
+    return LABEL_METRICS if _has_classes(job, task) else (usual.primary, *usual.others)
 
 
 def _has_classes(job: JobConfig, task: str) -> bool:

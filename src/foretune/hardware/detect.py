@@ -23,6 +23,7 @@ GPU_FIELDS = "name,memory.total,memory.free,driver_version,compute_cap"
 SMI_SECONDS = 15  # a driver that is just waking up takes several
 DEFAULT_CPU_HZ = 2.5e9
 # Single-precision operations per core and cycle: two fused multiply-adds of 4, 8 or 16 lanes.
+BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16", "bf16"})  # Intel and AMD, Intel and AMD, ARM
 FLOPS_PER_CYCLE = (("avx512f", 64), ("avx2", 32), ("asimd", 16))
 PLAIN_FLOPS_PER_CYCLE = 8
 
@@ -61,6 +62,7 @@ class Machine:
     disk_free_bytes: int
     gpus: tuple[Gpu, ...]
     load_average: float = 0.0  # processes that ran or waited for a core in the last minute
+    cpu_has_bf16: bool = False  # products of bf16 numbers in hardware, several times as fast as fp32
 
     @property
     def is_busy(self) -> bool:
@@ -102,6 +104,7 @@ def detect_machine(folder: str | Path = ".") -> Machine:
         disk_free_bytes=_disk_free(Path(folder)),
         gpus=_gpus(os.environ),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        cpu_has_bf16=bool(_flags(info) & BF16_FLAGS),
     )
 
 
@@ -123,9 +126,13 @@ def _cpu_hz(info: str) -> float:
 
 
 def _flops_per_cycle(info: str) -> int:
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
-    flags = set(found[1].split()) if found else set()
+    flags = _flags(info)
     return next((flops for flag, flops in FLOPS_PER_CYCLE if flag in flags), PLAIN_FLOPS_PER_CYCLE)
+
+
+def _flags(info: str) -> set[str]:
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
+    return set(found[1].split()) if found else set()
 
 
 def _num_cores() -> int:

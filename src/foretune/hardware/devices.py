@@ -7,6 +7,7 @@ import difflib
 import functools
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -204,7 +205,9 @@ def device_named(name: str) -> Device:
     if device is None:
         closest = closest_devices(name)
         hint = f"did you mean {' or '.join(f'`{other}`' for other in closest)}?" if closest else "see docs/plan.md"
-        raise ConfigError(f"device `{name}` is not in the catalogue; {hint}", fix=f"--gpu {(closest or ('H100',))[0]}")
+        raise ConfigError(
+            f"device `{name}` is not in the catalogue; {hint}", fix=f"--gpu {shlex.quote((closest or ('H100',))[0])}"
+        )
     return device
 
 

@@ -22,7 +22,7 @@ from foretune.hardware.offers import (
     date_badge,
 )
 from foretune.hardware.price_file import PriceBook, read_price_book
-from foretune.units import show_usd
+from foretune.units import show_seconds, show_usd
 
 __all__ = [
     "BILLING",
@@ -38,6 +38,7 @@ __all__ = [
     "StoragePrice",
     "TrainingPrice",
     "band_warning",
+    "billing_words",
     "date_badge",
     "hourly_prices",
     "instance_hours",
@@ -181,13 +182,26 @@ def instance_hours(hours: float, provider: str) -> float:
 
     A provider whose billing is not known is taken to charge started hours.
     """
-    billing = next((one for one in BILLING if provider.startswith(one.provider)), None)
-    increment = billing.increment_seconds if billing else HOURLY_BILLING_SECONDS
-    least = billing.minimum_seconds if billing else HOURLY_BILLING_SECONDS
+    billing = _billing_of(provider)
     if hours <= 0:
         return 0.0
-    started = math.ceil(round(hours * 3600 / increment, 6)) * increment
-    return max(started, least) / 3600
+    started = math.ceil(round(hours * 3600 / billing.increment_seconds, 6)) * billing.increment_seconds
+    return max(started, billing.minimum_seconds) / 3600
+
+
+def billing_words(provider: str) -> str:
+    """How a provider counts time: `by the second`, `by started minutes, at least 1 min`."""
+    billing = _billing_of(provider)
+    unit = {1: "by the second", 60: "by started minutes", 3600: "by started hours"}.get(
+        billing.increment_seconds, f"by started {billing.increment_seconds} s"
+    )
+    least = f", at least {show_seconds(billing.minimum_seconds)}" if billing.minimum_seconds > 1 else ""
+    return f"{unit}{least}" if billing.source else f"{unit} (assumed)"
+
+
+def _billing_of(provider: str) -> Billing:
+    known = next((one for one in BILLING if provider.startswith(one.provider)), None)
+    return known or Billing(provider, HOURLY_BILLING_SECONDS, HOURLY_BILLING_SECONDS, "")
 
 
 def training_price(provider: str, model: str) -> TrainingPrice | None:

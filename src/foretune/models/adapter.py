@@ -1,36 +1,35 @@
-"""LoRA adapters and soft prompts: attach, merge, save and load in PEFT's own file format.
-
-LoRA: Hu et al. 2021, arXiv 2106.09685: y = W x + (alpha / r) B A x, A random, B zero. Prompt tuning: Lester et al.
-2021, arXiv 2104.08691.
-"""
+"""Adapters of every kind: attach, merge, save and load in PEFT's own file format."""
 
 # SPDX-License-Identifier: Apache-2.0
-#
-# Shapes: B batch, L tokens, I inputs, O outputs, R rank, D width, P soft-prompt tokens.
 from __future__ import annotations
 
 import difflib
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional
 
 from foretune.errors import ConfigError, NotFound
+from foretune.models.linear import head_names, layer_sides, linear_layers
 from foretune.models.load import LoadedModel
+from foretune.models.lora import DoraLinear, LoraLinear, LowRank, Variant, low_rank_layer
+from foretune.models.quantise import QuantisedLinear
 from foretune.models.shapes import default_targets
+from foretune.models.virtual import KeyValuePrefix, SoftPrompt, attach_prefix, attach_soft_prompt
 from foretune.records.base import write_atomically
 
 __all__ = [
     "LoraLinear",
     "SoftPrompt",
     "adapter_base",
+    "adapter_kind",
     "attach_lora",
+    "attach_prefix",
     "attach_soft_prompt",
     "load_adapter",
     "merge_lora",
@@ -40,66 +39,9 @@ __all__ = [
 PREFIX = "base_model.model."
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer plus a low-rank change; the rank path is computed in fp32.
-
-    `conv1d` is transformers' Conv1D (GPT-2), whose weight is [I, O] instead of [O, I].
-    """
-
-    def __init__(self, base: nn.Module, rank: int, alpha: float, dropout: float) -> None:
-        super().__init__()
-        weight = base.weight
-        assert isinstance(weight, Tensor)
-        self.conv1d = type(base).__name__ == "Conv1D"
-        num_in, num_out = (weight.shape[0], weight.shape[1]) if self.conv1d else (weight.shape[1], weight.shape[0])
-        self.base = base
-        self.scale = alpha / rank
-        self.dropout = dropout
-        self.lora_a = nn.Parameter(torch.empty(rank, num_in, device=weight.device))
-        self.lora_b = nn.Parameter(torch.zeros(num_out, rank, device=weight.device))
-        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
-
-    @property
-    def weight(self) -> Tensor:
-        """The frozen weight, for models that look at its dtype (T5)."""
-        weight = self.base.weight
-        assert isinstance(weight, Tensor)
-        return weight
-
-    def forward(self, x_BLI: Tensor) -> Tensor:
-        """[B, L, I] -> [B, L, O]."""
-        y_BLO: Tensor = self.base(x_BLI)
-        x_BLI = functional.dropout(x_BLI, self.dropout, self.training)
-        change_BLO = functional.linear(functional.linear(x_BLI.to(self.lora_a.dtype), self.lora_a), self.lora_b)
-        return y_BLO + (change_BLO * self.scale).to(y_BLO.dtype)
-
-    def delta(self) -> Tensor:
-        """The change of the base weight, in the base weight's own layout."""
-        change_OI = (self.lora_b @ self.lora_a) * self.scale
-        return change_OI.T if self.conv1d else change_OI
-
-
-class SoftPrompt(nn.Module):
-    """P learned embeddings put before every input: [P, D]."""
-
-    def __init__(self, num_tokens: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(torch.empty(num_tokens, width))
-
-
-def _linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
-            yield name, module
-
-
-def _head_names(model: nn.Module) -> set[str]:
-    heads = {"lm_head", "score", "classifier", "classification_head", "embed_out", "out_proj"}
-    return {name for name, _ in _linear_layers(model) if name.split(".")[0] in heads}
-
-
 def _chosen_layers(loaded: LoadedModel, target_modules: Sequence[str]) -> list[str]:
-    layers = [name for name, _ in _linear_layers(loaded.model) if name not in _head_names(loaded.model)]
+    heads = head_names(loaded.model)
+    layers = [name for name, _ in linear_layers(loaded.model) if name not in heads]
     if list(target_modules) == ["all-linear"]:
         return layers
     wanted = tuple(target_modules) or default_targets(loaded.family)
@@ -116,7 +58,14 @@ def _chosen_layers(loaded: LoadedModel, target_modules: Sequence[str]) -> list[s
 
 
 def attach_lora(
-    loaded: LoadedModel, *, rank: int, alpha: float, dropout: float, target_modules: Sequence[str] = (), seed: int = 0
+    loaded: LoadedModel,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    target_modules: Sequence[str] = (),
+    seed: int = 0,
+    variant: Variant = "lora",
 ) -> list[str]:
     """Freeze the model and put adapters on the chosen linear layers; returns their names.
 
@@ -124,99 +73,93 @@ def attach_lora(
     a name matches nothing or the rank is larger than a layer.
     """
     names = _chosen_layers(loaded, target_modules)
+    _check_rank(loaded.model, names, rank)
     torch.manual_seed(seed)
     loaded.model.requires_grad_(False)
     for name in names:
         layer = loaded.model.get_submodule(name)
-        smallest = min(layer.weight.shape)  # type: ignore[arg-type]
-        if rank > smallest:
-            raise ConfigError(
-                f"rank {rank} is larger than the smaller side of layer {name} ({smallest})",
-                fix=f"train.rank = {min(16, smallest)}",
-            )
-        loaded.model.set_submodule(name, LoraLinear(layer, rank, alpha, dropout))
-    head = _classification_head(loaded)
+        loaded.model.set_submodule(name, low_rank_layer(layer, rank, alpha, dropout, variant))
+    head = _head(loaded)
     if head is not None:
         head.requires_grad_(True)
     return names
 
 
-def _classification_head(loaded: LoadedModel) -> nn.Module | None:
-    if loaded.kind != "classify":
-        return None
-    return next((getattr(loaded.model, n) for n in ("score", "classifier") if hasattr(loaded.model, n)), None)
+def _check_rank(model: nn.Module, names: Sequence[str], rank: int) -> None:
+    """Before anything is changed: the rank fits the smallest of the layers."""
+    name = min(names, key=lambda one: min(layer_sides(model.get_submodule(one))))
+    smallest = min(layer_sides(model.get_submodule(name)))
+    if rank > smallest:
+        raise ConfigError(
+            f"rank {rank} is larger than the smaller side of layer {name} ({smallest})",
+            fix=f"train.rank = {min(16, smallest)}",
+        )
 
 
-def attach_soft_prompt(loaded: LoadedModel, *, num_tokens: int, seed: int = 0) -> SoftPrompt:
-    """Freeze the model and give it `num_tokens` trainable embeddings, started from embeddings of random tokens."""
-    if loaded.kind != "causal":
-        raise ConfigError(f"method prompt needs a decoder-only model, got a {loaded.kind} model", fix='method = "lora"')
-    loaded.model.requires_grad_(False)
-    table = loaded.model.get_input_embeddings().weight
-    assert isinstance(table, Tensor)
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(0, table.shape[0], (num_tokens,), generator=generator)
-    prompt = SoftPrompt(num_tokens, table.shape[1])
-    prompt.embedding.data.copy_(table.detach()[rows.to(table.device)])
-    prompt.to(loaded.device)
-    loaded.model.soft_prompt = prompt
-    return prompt
+def _head(loaded: LoadedModel) -> nn.Module | None:
+    """The head of classes or of a number, which is trained beside adapters."""
+    return getattr(loaded.model, _head_name(loaded)) if loaded.kind in ("classify", "regress") else None
+
+
+def _head_name(loaded: LoadedModel) -> str:
+    return "score" if hasattr(loaded.model, "score") else "classifier"
 
 
 def merge_lora(loaded: LoadedModel) -> None:
-    """Fold every adapter into its base weight and take the adapters off."""
-    for name, module in list(loaded.model.named_modules()):
-        if isinstance(module, LoraLinear):
-            with torch.no_grad():
-                module.weight.add_(module.delta().to(module.weight.dtype))
-            loaded.model.set_submodule(name, module.base)
+    """Fold every adapter into its base weight and take the adapters off.
+
+    Raises ConfigError on a quantised base, whose weights cannot take the change.
+    """
+    layers = [(name, module) for name, module in loaded.model.named_modules() if isinstance(module, LowRank)]
+    for name, layer in layers:
+        if not layer.weight.is_floating_point():
+            raise ConfigError(
+                f"{name}: an adapter cannot be merged into a quantised weight", fix="load the base without quantising"
+            )
+    for name, layer in layers:
+        loaded.model.set_submodule(name, layer.merge())
 
 
 def save_adapter(loaded: LoadedModel, folder: Path, *, base: str, extra: dict[str, Any] | None = None) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` as PEFT does, so that peft and vLLM load them."""
-    lora = {name: module for name, module in loaded.model.named_modules() if isinstance(module, LoraLinear)}
-    prompt = getattr(loaded.model, "soft_prompt", None)
     tensors: dict[str, Tensor] = {}
-    for name, module in lora.items():
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = module.lora_a
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = module.lora_b
-    head = _classification_head(loaded)
-    if head is not None:
-        head_name = "score" if hasattr(loaded.model, "score") else "classifier"
-        tensors |= {f"{PREFIX}{head_name}.{key}": value for key, value in head.state_dict().items()}
+    prompt, prefix = getattr(loaded.model, "soft_prompt", None), getattr(loaded.model, "kv_prefix", None)
     if isinstance(prompt, SoftPrompt):
-        tensors["prompt_embeddings"] = prompt.embedding
-        config = _prompt_config(prompt, loaded, base)
+        tensors, config = {"prompt_embeddings": prompt.embedding}, _prompt_config(prompt, loaded, base)
+    elif isinstance(prefix, KeyValuePrefix):
+        tensors, config = {"prompt_embeddings": prefix.states}, _prefix_config(prefix, base)
     else:
-        config = _lora_config(lora, loaded, base)
+        tensors, config = _adapter_places(loaded), _lora_config(loaded, base)
     write_atomically(folder / "adapter_config.json", json.dumps(config | (extra or {}), indent=2) + "\n")
     whole = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
     write_atomically(folder / "adapter_model.safetensors", save(whole, metadata={"format": "pt"}))
 
 
-def _lora_config(lora: dict[str, LoraLinear], loaded: LoadedModel, base: str) -> dict[str, Any]:
+def _lora_config(loaded: LoadedModel, base: str) -> dict[str, Any]:
+    lora = {name: module for name, module in loaded.model.named_modules() if isinstance(module, LowRank)}
     first = next(iter(lora.values()))
-    rank = first.lora_a.shape[0]
-    task = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "classify": "SEQ_CLS"}[loaded.kind]
+    task = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}.get(loaded.kind, "SEQ_CLS")
     return {
         "peft_type": "LORA",
         "task_type": task,
         "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": first.scale * rank,
+        "r": first.lora_a.shape[0],
+        "lora_alpha": first.alpha,
         "lora_dropout": first.dropout,
+        "use_rslora": first.variant == "rslora",
+        "use_dora": first.variant == "dora",
         "target_modules": _target_names(lora, loaded),
         "bias": "none",
-        "fan_in_fan_out": first.conv1d,
-        "modules_to_save": ["score"] if loaded.kind == "classify" else None,
+        "fan_in_fan_out": first.conv1d or (isinstance(first.base, QuantisedLinear) and first.base.was_conv1d),
+        "modules_to_save": [_head_name(loaded)] if _head(loaded) is not None else None,
         "inference_mode": True,
     }
 
 
-def _target_names(lora: dict[str, LoraLinear], loaded: LoadedModel) -> list[str]:
+def _target_names(lora: dict[str, LowRank], loaded: LoadedModel) -> list[str]:
     """Short names where they pick exactly the adapted layers, else the full ones."""
     short = sorted({name.rpartition(".")[2] for name in lora})
-    others = [name for name, _ in _linear_layers(loaded.model) if not name.endswith(".base")]
+    others = [name for name, _ in linear_layers(loaded.model) if not name.endswith(".base")]
     clash = any(name.rpartition(".")[2] in short for name in others)
     return sorted(lora) if clash else short
 
@@ -238,50 +181,111 @@ def _prompt_config(prompt: SoftPrompt, loaded: LoadedModel, base: str) -> dict[s
     }
 
 
-def adapter_base(folder: Path) -> str:
-    """The base model that an adapter folder was made for. Raises NotFound."""
+def _prefix_config(prefix: KeyValuePrefix, base: str) -> dict[str, Any]:
+    num_layers, num_heads, head_width = prefix.sizes
+    return {
+        "peft_type": "PREFIX_TUNING",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "num_virtual_tokens": prefix.num_tokens,
+        "token_dim": num_heads * head_width,
+        "num_transformer_submodules": 1,
+        "num_attention_heads": num_heads,
+        "num_layers": num_layers,
+        "prefix_projection": False,
+        "inference_mode": True,
+    }
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """The `adapter_config.json` of a folder. Raises NotFound, ConfigError."""
     path = folder / "adapter_config.json"
     if not path.is_file():
         raise NotFound(f"{folder} has no adapter_config.json", fix="foretune runs list")
-    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return {"peft_type": "", "base_model_name_or_path": "", **config}
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not a JSON object ({error})", fix="copy the adapter folder again") from error
+
+
+def adapter_base(folder: Path) -> str:
+    """The base model that an adapter folder was made for. Raises NotFound, ConfigError."""
+    return str(adapter_config(folder)["base_model_name_or_path"])
+
+
+def adapter_kind(folder: Path) -> str:
+    """PEFT's name of the kind of adapter in a folder: LORA, PROMPT_TUNING ... Raises NotFound, ConfigError."""
+    return str(adapter_config(folder)["peft_type"])
 
 
 def load_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """Attach the adapter in `folder` (LoRA or soft prompt, as PEFT saves them). Raises ConfigError on another base."""
-    adapter_base(folder)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "adapter_model.safetensors")
-    if config["peft_type"] == "PROMPT_TUNING":
-        prompt = attach_soft_prompt(loaded, num_tokens=int(config["num_virtual_tokens"]))
-        _copy_into(prompt.embedding, tensors.pop("prompt_embeddings"), "prompt_embeddings", folder)
-    else:
-        attach_lora(
-            loaded,
-            rank=int(config["r"]),
-            alpha=float(config["lora_alpha"]),
-            dropout=float(config.get("lora_dropout", 0.0)),
-            target_modules=config["target_modules"],
+    """Attach the adapter in `folder`, as PEFT saves it: LoRA and its variants, soft prompt, prefix.
+
+    Raises ConfigError where it was made for another base or is of a kind that foretune does not know.
+    """
+    config = adapter_config(folder)
+    tensors = _tensors(folder)
+    places = _places(loaded, config, folder)
+    if set(places) != set(tensors):
+        odd = sorted(set(places) ^ set(tensors))[0]
+        raise ConfigError(
+            f"{folder}: adapter and base model differ at {odd}", fix=f"it was made for {adapter_base(folder)}"
         )
-        places = _adapter_places(loaded)
-        if set(places) != set(tensors):
-            odd = sorted(set(places) ^ set(tensors))[0]
-            raise ConfigError(
-                f"{folder}: adapter and base model differ at {odd}", fix=f"it was made for {adapter_base(folder)}"
-            )
-        for name, parameter in places.items():
-            _copy_into(parameter, tensors[name], name, folder)
+    for name, parameter in places.items():
+        _copy_into(parameter, tensors[name], name, folder)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / "adapter_model.safetensors"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise NotFound(f"{folder} has no adapter_model.safetensors", fix="copy the adapter folder again") from None
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: damaged ({error})", fix="copy the adapter folder again") from error
+
+
+def _places(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """Attach what a config describes; where each of its saved tensors belongs."""
+    kind = config["peft_type"]
+    if kind == "PROMPT_TUNING":
+        return {"prompt_embeddings": attach_soft_prompt(loaded, num_tokens=int(config["num_virtual_tokens"])).embedding}
+    if kind == "PREFIX_TUNING" and not config.get("prefix_projection"):
+        return {"prompt_embeddings": attach_prefix(loaded, num_tokens=int(config["num_virtual_tokens"])).states}
+    if kind != "LORA" or config.get("rank_pattern") or config.get("alpha_pattern"):
+        odd = kind if kind != "LORA" else "LoRA with ranks or alphas by layer"
+        raise ConfigError(
+            f"{folder}: an adapter of kind {odd!r} is not known, expected LORA, PROMPT_TUNING or PREFIX_TUNING",
+            fix="merge it into its base with peft, and use the merged model as base",
+        )
+    attach_lora(
+        loaded,
+        rank=int(config["r"]),
+        alpha=float(config["lora_alpha"]),
+        dropout=float(config.get("lora_dropout", 0.0)),
+        target_modules=_targets(config["target_modules"]),
+        variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
+    )
+    return _adapter_places(loaded)
+
+
+def _targets(value: str | Sequence[str]) -> Sequence[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _adapter_places(loaded: LoadedModel) -> dict[str, Tensor]:
+    """The tensors of the attached low-rank layers and of a head, by the names that PEFT gives them."""
     places: dict[str, Tensor] = {}
     for name, module in loaded.model.named_modules():
-        if isinstance(module, LoraLinear):
+        if isinstance(module, LowRank):
             places[f"{PREFIX}{name}.lora_A.weight"] = module.lora_a
             places[f"{PREFIX}{name}.lora_B.weight"] = module.lora_b
-    head = _classification_head(loaded)
+        if isinstance(module, DoraLinear):
+            places[f"{PREFIX}{name}.lora_magnitude_vector"] = module.magnitude
+    head = _head(loaded)
     if head is not None:
-        head_name = "score" if hasattr(loaded.model, "score") else "classifier"
-        places |= {f"{PREFIX}{head_name}.{key}": value for key, value in head.named_parameters()}
+        places |= {f"{PREFIX}{_head_name(loaded)}.{key}": value for key, value in head.named_parameters()}
     return places
 
 

@@ -17,18 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foretune.data.token_tree import MIN_PREFIX_TOKENS
 from foretune.errors import ConfigError
 from foretune.models.adapter import LoraLinear, SoftPrompt
 from foretune.models.flat_attention import Heads, Segment, flat_attention, rotary_tables
 from foretune.models.flat_head import HeadLoss, head_loss
+from foretune.models.flat_rules import FLAT_FAMILIES, why_config_is_not_flat
 from foretune.models.load import LoadedModel
-from foretune.models.lora_math import Slot, adapted_product, frozen_product, gated, rms_norm, trained_product
+from foretune.models.lora_math import Slot, adapted_product, dropped, frozen_product, gated, rms_norm, trained_product
 
 __all__ = ["FLAT_FAMILIES", "FlatModel", "FlatSettings", "FlatTokens", "flat_model", "why_not_flat"]
-
-FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-# Rotary scalings whose frequencies depend on nothing but the config.
-FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class FlatSettings:
     rank_path: Literal["fp32", "same"] = "same"  # "same" as the base product, sums in fp32; fp32: slower, finer
     has_packing: bool = True  # many samples a micro-batch; off: one at a time
     has_shared_prefix: bool = True  # off by itself while LoRA dropout acts
-    min_prefix_tokens: int = 16
+    min_prefix_tokens: int = MIN_PREFIX_TOKENS
     head_rows: int = 64  # predictions whose logits exist at once; 0: all
     prunes_last_layer: bool = True  # behind the last attention only rows that are asked for
 
@@ -72,30 +70,14 @@ def why_not_flat(loaded: LoadedModel, *, max_seq_len: int = 0) -> str:
 
     A sliding window is harmless where `max_seq_len` (0: unknown) stays within it.
     """
-    config = loaded.model.config
-    if loaded.kind == "seq2seq" or loaded.family not in FLAT_FAMILIES:
-        return f"{loaded.family} is not one of the flat families ({', '.join(FLAT_FAMILIES)})"
-    if loaded.device.type != "cpu":
-        return f"flat attention has no kernel for {loaded.device.type} yet"
-    window = _window(config)
-    if window and not 0 < max_seq_len <= window:
-        return f"attention slides over {window} tokens and samples may be longer"
-    rotary = config.rope_parameters.get("rope_type", "default")
-    if rotary not in FIXED_ROTARY:
-        return f"rotary embedding {rotary!r} depends on the length of the input"
-    if config.hidden_act != "silu":
-        return f"activation {config.hidden_act!r} is not silu"
-    if getattr(config, "attention_dropout", 0.0):
-        return "the config asks for attention dropout"
+    if loaded.kind == "seq2seq":
+        return f"{loaded.family} is an encoder-decoder"
+    config: Any = loaded.model.config
+    reason = why_config_is_not_flat(config.to_dict(), device=loaded.device.type, max_seq_len=max_seq_len)
+    if reason:
+        return reason
     odd = next((n for n, m in loaded.model.named_modules() if n.endswith("_proj") and not _is_plain(m)), "")
     return f"{odd} is neither a linear layer nor one of our adapters" if odd else ""
-
-
-def _window(config: Any) -> int:
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and "sliding_attention" not in kinds:
-        return 0
-    return int(getattr(config, "sliding_window", None) or 0)
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -165,14 +147,13 @@ class _Product:
             return trained_product(x_TI, weight_OI, bias_O, residual_TO, self.weights, self.biases)
         if not self.adapters:
             return frozen_product(x_TI, weight_OI, bias_O, residual_TO)
-        if self._drops() or not self.settings.has_joined_ranks:
+        if not self.settings.has_joined_ranks or len({layer.dropout for layer in self.adapters}) > 1:
             return self._separate_ranks(x_TI, frozen_product(x_TI, weight_OI, bias_O, residual_TO))
         matrices = tuple(m for layer in self.adapters for m in (layer.lora_a, layer.lora_b))
         rank_dtype = torch.float32 if self.settings.rank_path == "fp32" else x_TI.dtype
-        return adapted_product(x_TI, weight_OI, bias_O, residual_TO, tuple(self.slots), matrices, rank_dtype)
-
-    def _drops(self) -> bool:
-        return any(layer.training and layer.dropout > 0 for layer in self.adapters)
+        drop = dropped(x_TI, self.adapters[0].dropout) if self.adapters[0].training else None
+        slots = tuple(self.slots)
+        return adapted_product(x_TI, weight_OI, bias_O, residual_TO, slots, matrices, rank_dtype, drop)
 
     def _separate_ranks(self, x_TI: Tensor, y_TO: Tensor) -> Tensor:
         pieces: list[Tensor] = []

@@ -44,11 +44,10 @@ ANNOTATION_PRICES: tuple[AnnotationPrice, ...] = (
 
 def find_annotation_price(kind: str) -> AnnotationPrice:
     """The price range of that kind. Raises NotFound with the kinds that there are."""
-    found = next((price for price in ANNOTATION_PRICES if price.kind == kind), None)
+    found = next((price for price in ANNOTATION_PRICES if price.kind == kind.strip().lower()), None)
     if found is None:
-        raise NotFound(
-            f"no annotation price `{kind}`; there are {', '.join(price.kind for price in ANNOTATION_PRICES)}"
-        )
+        kinds = ", ".join(price.kind for price in ANNOTATION_PRICES)
+        raise NotFound(f"no annotation price `{kind}`; there are {kinds}", fix="or annotation_usd_per_item = 0.30")
     return found
 
 

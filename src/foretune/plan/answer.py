@@ -7,16 +7,18 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from foretune.config import JobConfig
+from foretune.config import JobConfig, TrainConfig
 from foretune.errors import ConfigError
 from foretune.hardware import detect_machine
 from foretune.hardware.devices import device_named, resolve_device
 from foretune.models.base import EMBEDDED, resolve_base
 from foretune.plan.forecast import forecast, given_price, usable_gb
 from foretune.plan.gpu_memory import peak_memory
+from foretune.plan.gpu_work import is_packed
 from foretune.plan.request import PlanRequest
 from foretune.plan.rows import setup_of
 from foretune.plan.setup import Setup
+from foretune.plan.workload import histogram
 from foretune.records.forecast import Forecast, Price
 from foretune.records.plan import Estimate, PlanRecord
 
@@ -25,6 +27,12 @@ __all__ = ["answer", "forecast_of_plan", "request_of_job", "requested_setup"]
 MICRO_BATCHES = (16, 8, 4, 2, 1)
 GLOBAL_BATCH = 16  # the engine's default
 LENGTH_SPREAD = 4  # longest over mean length of instruction data, where only the mean is given
+# Parameters from which on, and memory up to which, a micro-batch of more rows is not suggested unmeasured: the usual
+# recipes for models of 7B take 1 to 4 rows a device, and 2 with 8 accumulated on 16 GB (requirements R207, R208).
+CAUTIOUS: tuple[tuple[float, float, int, str], ...] = (
+    (6e9, 16.5, 2, "the usual one of models of this size on 16 GB"),
+    (6e9, math.inf, 4, "the most for models of this size before anything is measured"),
+)
 SHORTEST_ROW = 256
 CHARACTERS_PER_TOKEN = 4.0
 
@@ -54,8 +62,12 @@ def requested_setup(request: PlanRequest, *, data: Path | None = None) -> tuple[
     if request.base is None and request.params is None:
         raise ConfigError("neither a model nor its size is given", fix="--base llama-2-7b, or --params 7B")
     said: list[str] = []
-    filled = request.model_copy(update=_filled(request, said, data))
+    lengths = _lengths(request, data, said) if data is not None else ()
+    filled = request.model_copy(update=_filled(request, said, lengths))
     setup, assumptions = setup_of(filled.as_row())
+    if lengths:
+        setup = setup.changed(row_tokens=histogram(lengths))
+        said.append(f"real lengths of {len(lengths):,} rows, {_batching(setup)}")
     if request.micro_batch_size is None:
         setup = _with_micro_batch(setup, said)
     if request.framework is None:
@@ -63,14 +75,13 @@ def requested_setup(request: PlanRequest, *, data: Path | None = None) -> tuple[
     return setup, (*said, *assumptions)
 
 
-def _filled(request: PlanRequest, said: list[str], data: Path | None) -> dict[str, object]:
+def _filled(request: PlanRequest, said: list[str], lengths: Sequence[int]) -> dict[str, object]:
     """Values for what the request leaves open."""
     values: dict[str, object] = {"gpu": _device(request, said), "method": request.method or "lora"}
     if request.base == EMBEDDED:
         values["base"] = str(resolve_base(EMBEDDED))
     if request.method is None:
         said.append("method not given: lora")
-    lengths = _lengths(request, data, said) if data is not None else ()
     if lengths:
         values |= {"num_examples": len(lengths), "tokens_per_example": sum(lengths) / len(lengths)}
     mean = values.get("tokens_per_example") or request.tokens_per_example
@@ -87,6 +98,13 @@ def _filled(request: PlanRequest, said: list[str], data: Path | None) -> dict[st
             values[name] = value
             said.append(words)
     return values
+
+
+def _batching(setup: Setup) -> str:
+    """How rows of unequal length share a batch, in words."""
+    if is_packed(setup):
+        return "packed into full ones"
+    return "batches of like length" if setup.groups_by_length else "padded to the longest of their batch"
 
 
 def _device(request: PlanRequest, said: list[str]) -> str:
@@ -120,17 +138,26 @@ def _lengths(request: PlanRequest, data: Path, said: list[str]) -> Sequence[int]
 def _with_micro_batch(setup: Setup, said: list[str]) -> Setup:
     """The largest power of two up to the engine's global batch that fits, as the engine would derive it."""
     copies = setup.parallel.data
-    for size in MICRO_BATCHES:
+    most, why = _most_rows(setup)
+    for size in (size for size in MICRO_BATCHES if size <= most):
         changed = setup.changed(
             micro_batch_size=size,
             grad_accum_steps=max(1, GLOBAL_BATCH // (size * copies)),
             global_batch_size=max(GLOBAL_BATCH, size * copies),
         )
         if size * copies <= GLOBAL_BATCH and peak_memory(changed).fits(usable_gb(changed)):
-            said.append(f"micro-batch size not given: {size}, the largest that fits")
+            said.append(f"micro-batch size not given: {size}, " + (why if size == most else "the largest that fits"))
             return changed
     said.append("micro-batch size not given: 1")
     return setup.changed(grad_accum_steps=max(1, GLOBAL_BATCH // copies), global_batch_size=max(GLOBAL_BATCH, copies))
+
+
+def _most_rows(setup: Setup) -> tuple[int, str]:
+    """The largest micro-batch that is suggested before anything is measured, and why."""
+    for parameters, memory_gb, most, why in CAUTIOUS:
+        if setup.shape.parameters >= parameters and 0 < setup.device_memory_gb <= memory_gb:
+            return most, why
+    return MICRO_BATCHES[0], "the largest that fits"
 
 
 def request_of_job(
@@ -141,7 +168,7 @@ def request_of_job(
     base = folder / job.base if job.base != EMBEDDED and (folder / job.base).is_dir() else job.base
     told: dict[str, object] = {
         "base": str(base),
-        "method": {"classify": "lora"}.get(train.method, train.method),
+        "method": _asked_method(train),
         "epochs": train.epochs,
         "rank": train.rank,
         "max_seq_len": train.max_seq_len or None,
@@ -153,6 +180,13 @@ def request_of_job(
     if "params" in said:
         del told["base"]
     return PlanRequest.model_validate({**told, **said}), data or (folder / job.data.path if job.data.path else None)
+
+
+def _asked_method(train: TrainConfig) -> str:
+    """The method as the forecast for GPUs knows it: heads cost what LoRA costs, 4 bits are QLoRA."""
+    if train.method == "lora" and train.advanced.quantise_base == "4bit":
+        return "qlora"
+    return {"classify": "lora", "regress": "lora"}.get(train.method, train.method)
 
 
 def forecast_of_plan(record: PlanRecord) -> Forecast:

@@ -82,6 +82,7 @@ def _calibrated(answer: Forecast, setup: Setup, alike: Sequence[Measured]) -> Fo
         memory = calibrated_memory(setup, peaks)
         changes["peak_memory_gb"] = Estimate(low=memory.low_gb, expected=memory.expected_gb, high=memory.high_gb)
         changes["fits"] = memory.fits(answer.device_memory_gb) if answer.device_memory_gb else None
+        changes["fit_state"] = memory.state(answer.device_memory_gb) if answer.device_memory_gb else None
     if speeds:
         time = calibrated_time(setup, speeds)
         changes["tokens_per_second"], changes["train_hours"] = time.tokens_per_second, time.train_hours

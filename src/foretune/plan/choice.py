@@ -4,24 +4,37 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
 from foretune.errors import ConfigError, DoesNotFit, GateRefused
-from foretune.hardware.devices import DEVICES, Device
-from foretune.hardware.prices import HourlyPrice, hourly_prices, instance_hours
+from foretune.hardware.devices import DEVICES, Device, device_named
+from foretune.hardware.prices import (
+    HourlyPrice,
+    billing_words,
+    hourly_prices,
+    instance_hours,
+    price_warnings,
+    storage_price,
+)
 from foretune.plan.forecast import as_price, cost_of, usable_gb
 from foretune.plan.gpu_memory import peak_memory
 from foretune.plan.gpu_time import throughput
+from foretune.plan.hosted import hosted_offers
 from foretune.plan.setup import Parallel, Setup
-from foretune.records.forecast import Offer, Price
+from foretune.records.forecast import Offer, Price, Unavailable
 from foretune.records.plan import Estimate
-from foretune.units import show_usd
+from foretune.units import show_seconds, show_usd
 
-__all__ = ["Goal", "Limits", "goal_named", "offers", "sky_task"]
+__all__ = ["Goal", "Limits", "goal_named", "hosted_by", "is_stale", "offers"]
 
 Goal = Literal["cheapest", "fastest", "smallest"]
 NUMBERS = (1, 2, 4, 8)
+SERVING_ROOM = 1.2
+STALE = "stale:"  # what the badge of an old price begins with
+NO_TPU = ("foretune trains on NVIDIA GPUs and on processors, not on TPUs",)
+STORED_BY = ("RunPod", "CoreWeave", "AWS", "Google Cloud", "Azure")
 ADAPTED = {"state_bytes": 8.0, "gradient_bytes": 4.0, "adapter_bytes": 4.0}
 
 
@@ -36,25 +49,50 @@ NO_LIMITS = Limits()
 
 
 def offers(
-    setup: Setup, *, goal: Goal = "cheapest", limits: Limits = NO_LIMITS, methods: Sequence[str] = ()
+    setup: Setup,
+    *,
+    goal: Goal = "cheapest",
+    limits: Limits = NO_LIMITS,
+    methods: Sequence[str] = (),
+    hosted: bool = True,
+    packs: bool = True,
 ) -> list[Offer]:
     """Every way of running the job that fits, the best by `goal` first and marked as chosen.
 
     `methods` are tried in place of the setup's own. Devices are those with a price; each provider's offer is a row of
-    its own. Raises DoesNotFit where nothing fits, GateRefused where nothing that fits keeps the limits.
+    its own, and so is each provider of hosted fine-tuning unless `hosted` is False; `packs` as in `hosted_job`.
+    Offers that cannot be recommended, and prices of more than 90 days, come last. Raises DoesNotFit where nothing
+    fits, GateRefused where nothing that fits keeps the limits.
     """
     found = [offer for changed in _setups(setup, methods) for offer in _priced(changed)]
-    if not found:
+    if hosted:
+        found += hosted_by(setup, methods, packs=packs)[0]
+    usable = [offer for offer in found if offer.is_recommended]
+    if not usable:
         raise DoesNotFit(
             f"no priced device holds this job, not even {NUMBERS[-1]} of them", fix="--method qlora, or a smaller base"
         )
     kept = [offer for offer in found if _keeps(offer, limits)]
-    if not kept:
-        raise GateRefused(_nearest(found, limits), fix="raise the limit, or try --method qlora")
-    ranked = sorted(kept, key=lambda offer: _rank(offer, goal))
+    if not any(offer.is_recommended for offer in kept):
+        raise GateRefused(_nearest(usable, limits), fix="raise the limit, or try --method qlora")
+    ranked = sorted(kept, key=lambda offer: (not offer.is_recommended, is_stale(offer), *_rank(offer, goal)))
     front = _front(ranked)
     marked = [offer.model_copy(update={"is_pareto": index in front}) for index, offer in enumerate(ranked)]
     return [marked[0].model_copy(update={"is_chosen": True, "reason": _reason(marked[0], goal, limits)}), *marked[1:]]
+
+
+def hosted_by(
+    setup: Setup, methods: Sequence[str] = (), *, packs: bool = True
+) -> tuple[list[Offer], list[Unavailable]]:
+    """Hosted offers for the setup, and why each other provider makes none; LoRA and QLoRA are one at a provider."""
+    wanted = dict.fromkeys("full" if method == "full" else "lora" for method in methods or (setup.method,))
+    offered: list[Offer] = []
+    missing: dict[str, Unavailable] = {}
+    for method in wanted:
+        found, without = hosted_offers(setup, method, packs=packs)
+        offered += found
+        missing |= {row.provider: row for row in without}
+    return offered, [row for name, row in missing.items() if name not in {offer.provider for offer in offered}]
 
 
 def _setups(setup: Setup, methods: Sequence[str]) -> Iterator[Setup]:
@@ -96,10 +134,13 @@ def _on(setup: Setup, device: Device, number: int) -> Iterator[Setup]:
 
 def _priced(setup: Setup) -> Iterator[Offer]:
     memory, time = peak_memory(setup), throughput(setup)
+    kind = device_named(setup.device).kind
     for row in hourly_prices():
         if row.device != setup.device:
             continue
         price = as_price(row)
+        num_serving = _num_serving(setup)
+        store = storage_price(_cloud(row.provider))
         yield Offer(
             device=setup.device,
             num_gpus=setup.num_gpus,
@@ -111,7 +152,31 @@ def _priced(setup: Setup) -> Iterator[Offer]:
             train_hours=time.train_hours,
             cost_usd=_billed(time.train_hours, setup.num_gpus, row, price),
             price=price,
+            micro_batch_size=setup.micro_batch_size,
+            basis=_basis(setup, row),
+            storage_usd_per_month=None if store is None else store.usd_per_gb_month * memory.disk_gb,
+            hosting_usd_per_hour=row.usd_per_hour * row.devices_billed(num_serving),
+            hosting_basis=f"{num_serving} x {setup.device} that waits for queries",
+            is_recommended=kind != "tpu",
+            warnings=(*price_warnings((row,)), *(NO_TPU if kind == "tpu" else ())),
         )
+
+
+def _num_serving(setup: Setup) -> int:
+    """Devices that hold the 16-bit weights with a fifth of room for the caches of queries."""
+    return max(1, math.ceil(setup.shape.parameters * 2 * SERVING_ROOM / 1e9 / usable_gb(setup)))
+
+
+def _cloud(provider: str) -> str:
+    """The provider without the machine's name, as storage prices know it."""
+    return next((name for name in STORED_BY if provider.startswith(name)), provider)
+
+
+def _basis(setup: Setup, row: HourlyPrice) -> str:
+    """How the provider counts: dollars an hour, whole machines, increments and minimum, the price's date."""
+    whole = row.devices_billed(setup.num_gpus)
+    machine = f"{whole} paid for (machines of {row.min_gpus}), " if whole > setup.num_gpus else ""
+    return f"{show_usd(row.usd_per_hour)} an hour and device, {machine}{billing_words(row.provider)}, {row.date}"
 
 
 def _billed(hours: Estimate | None, num_gpus: int, row: HourlyPrice, price: Price) -> Estimate | None:
@@ -133,24 +198,33 @@ def _keeps(offer: Offer, limits: Limits) -> bool:
 def _rank(offer: Offer, goal: Goal) -> tuple[float, float, float]:
     hours = offer.train_hours.expected if offer.train_hours else float("inf")
     cost = offer.cost_usd.expected if offer.cost_usd else float("inf")
-    memory = next(device.memory_gb for device in DEVICES if device.name == offer.device) * offer.num_gpus
+    memory = next((device.memory_gb for device in DEVICES if device.name == offer.device), float("inf"))
+    memory *= max(1, offer.num_gpus)
     orders = {"cheapest": (cost, hours, memory), "fastest": (hours, cost, memory), "smallest": (memory, cost, hours)}
     return orders[goal]
 
 
+def is_stale(offer: Offer) -> bool:
+    """Whether the offer rests on a price of more than 90 days."""
+    return any(STALE in warning for warning in offer.warnings)
+
+
 def _front(ranked: Sequence[Offer]) -> set[int]:
-    """Offers that no other one beats on both hours and dollars."""
-    points = [
-        (offer.train_hours.expected, offer.cost_usd.expected)
-        for offer in ranked
+    """Places of the offers that no other one beats on both hours and dollars.
+
+    Those without either, or without a recommendation, do not take part; stale prices only where there are no others.
+    """
+    known = {index: offer for index, offer in enumerate(ranked) if offer.is_recommended and offer.cost_usd}
+    fresh = {index: offer for index, offer in known.items() if not is_stale(offer)} or known
+    points = {
+        index: (offer.train_hours.expected, offer.cost_usd.expected)
+        for index, offer in fresh.items()
         if offer.train_hours is not None and offer.cost_usd is not None
-    ]
-    if len(points) < len(ranked):
-        return set()
+    }
     return {
         index
-        for index, (hours, cost) in enumerate(points)
-        if not any(h <= hours and c <= cost and (h, c) != (hours, cost) for h, c in points)
+        for index, (hours, cost) in points.items()
+        if not any(h <= hours and c <= cost and (h, c) != (hours, cost) for h, c in points.values())
     }
 
 
@@ -175,9 +249,11 @@ def _nearest(found: Sequence[Offer], limits: Limits) -> str:
     quick = min(timed, key=lambda offer: offer.train_hours.high if offer.train_hours else 0.0)
     parts = []
     if limits.max_cost_usd is not None and cheap.cost_usd:
-        parts.append(f"the cheapest may cost {show_usd(cheap.cost_usd.high)} ({cheap.num_gpus} x {cheap.device})")
+        parts.append(f"the cheapest may cost {show_usd(cheap.cost_usd.high)} ({cheap.title}, {cheap.provider})")
     if limits.max_hours is not None and quick.train_hours:
-        parts.append(f"the quickest may take {quick.train_hours.high:.1f} h ({quick.num_gpus} x {quick.device})")
+        parts.append(
+            f"the quickest may take {show_seconds(quick.train_hours.high * 3600)} ({quick.title}, {quick.provider})"
+        )
     return "nothing that fits keeps the limits: " + "; ".join(parts)
 
 
@@ -187,22 +263,3 @@ def goal_named(name: str) -> Goal:
         if goal == name.lower():
             return cast(Goal, goal)
     raise ConfigError(f"--choices {name}: expected one of {', '.join(get_args(Goal))}", fix="--choices cheapest")
-
-
-def sky_task(offer: Offer, job: str = "job.toml") -> str:
-    """The SkyPilot task that runs a job on an offer (docs.skypilot.co, task YAML)."""
-    accelerator = SKY_NAMES.get(offer.device, offer.device.replace(" ", ""))
-    return (
-        f"name: foretune\nresources:\n  accelerators: {accelerator}:{offer.num_gpus}\n"
-        f"workdir: .\nsetup: pip install foretune\nrun: foretune run {job} -y\n"
-    )
-
-
-# SkyPilot's names of accelerators where they differ from ours (its catalogue, common/accelerators.csv).
-SKY_NAMES = {
-    "A100-40": "A100",
-    "A100-80": "A100-80GB",
-    "RTX 4090": "RTX4090",
-    "RTX 3090": "RTX3090",
-    "RTX A6000": "A6000",
-}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,8 @@ __all__ = ["as_price", "cost_of", "forecast", "given_price", "listed_price", "us
 
 MOST_SUGGESTIONS = 3
 SHARDED = (1, 2, 4, 8)
+VERY_LARGE = 100e9  # parameters
+BIG_DEVICE_GB = 80.0
 
 
 def forecast(
@@ -41,6 +44,7 @@ def forecast(
         total_parameters=setup.shape.parameters,
         trainable_parameters=setup.trained_parameters,
         fits=fits,
+        fit_state=memory.state(available) if available else None,
         device_memory_gb=available,
         peak_memory_gb=Estimate(low=memory.low_gb, expected=memory.expected_gb, high=memory.high_gb),
         memory_components=dict(memory.components),
@@ -119,14 +123,27 @@ def _warnings(
         yield f"rows of {setup.max_seq_len:,} tokens are longer than the model's {longest:,} positions"
     if fits is False:
         need = f"{memory.expected_gb:.0f} GB, up to {memory.high_gb:.0f} GB,"
-        verdict = "may not fit" if memory.expected_gb <= usable_gb(setup) else "does not fit"
+        verdict = "may not fit" if memory.state(usable_gb(setup)) == "tight" else "does not fit"
         yield f"{verdict}: {need} of {usable_gb(setup):.1f} GB on each {setup.device or 'device'}"
         if suggests:
             yield from (f"would fit: {text}" for text in what_fits(setup))
     elif fits and memory.high_gb > 0.95 * usable_gb(setup):
         yield "fits barely: a longer row or another library version may break it"
+    if setup.shape.parameters >= VERY_LARGE and setup.objective != "inference":
+        yield _very_expensive(setup)
     if price is not None and price.is_stale:
         yield f"the price of {setup.device} ({price.provider}) is of {price.date}, over 90 days old: look it up"
+
+
+def _very_expensive(setup: Setup) -> str:
+    """A warning for the largest models: how many devices their weights alone take."""
+    weights_gb = 2.0 * setup.shape.parameters / GB
+    largest = usable_gb(setup) or BIG_DEVICE_GB
+    devices = math.ceil(weights_gb / largest)
+    return (
+        f"very expensive: {setup.shape.parameters / 1e9:.0f}B parameters are {weights_gb:.0f} GB in 16 bits, "
+        f"{devices} such devices for the weights alone; try a smaller model first"
+    )
 
 
 def what_fits(setup: Setup) -> list[str]:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from foretune.plan.frameworks import framework_of
 from foretune.plan.gpu_terms import Terms, terms_of
 from foretune.plan.setup import Setup, weight_bytes
 from foretune.units import GB
 
-__all__ = ["FACTORS", "GpuMemory", "Parts", "calibrated", "parts_of", "peak_memory", "regime_of"]
+__all__ = ["FACTORS", "FitState", "GpuMemory", "Parts", "calibrated", "kind_of", "parts_of", "peak_memory", "regime_of"]
 
 # Name of each factor and what it should be if the arithmetic were all there is. slack: share by which batches of
 # unequal length leave gaps in the allocator; runtime and comm in GB: the driver's context, and the buffers of each kind
@@ -43,8 +43,10 @@ FACTORS: dict[str, float] = {
 }
 ALLOCATED_SHARE = 0.15  # of the runtime that a framework sees which reports its allocator's bytes only
 PAGED_SHARE = 0.85  # of the device's memory that a run with a paged optimiser fills
-CERTAIN = 0.7  # doubt about a peak that is all weights, as a share of that about one without any
+CERTAIN = 0.5  # doubt about a peak that is all counted state, as a share of that about one without any
+COUNTED = ("weights", "adapters", "gradients", "optimiser")  # components that are known from the shape alone
 SPREAD_SHARE = 0.7  # of a device's memory that resident state may take before a run must have sharded it
+FitState = Literal["yes", "tight", "no"]
 PROCESS_GB = 4.0  # host memory of Python, its libraries and the data loader
 
 
@@ -52,7 +54,7 @@ PROCESS_GB = 4.0  # host memory of Python, its libraries and the data loader
 class GpuMemory:
     """Peak bytes of one device, in GB = 1e9 bytes. `low` to `high` holds four of five measured runs.
 
-    `fit_gb` is what must be free for the job to be called fitting: 7 in 100 runs need more. `components` are bytes
+    `fit_gb` is what must be free for the job to be called fitting: 2 to 3 in 100 runs need more. `components` are bytes
     that add up to `expected_gb`, `formulas` say how each came about. Host memory and disk are for the whole job.
     """
 
@@ -70,6 +72,12 @@ class GpuMemory:
     def fits(self, memory_gb: float) -> bool:
         """Whether the job runs on a device with `memory_gb` of usable memory, judged on the upper bounds."""
         return max(self.high_gb, self.fit_gb) <= memory_gb
+
+    def state(self, memory_gb: float) -> FitState:
+        """`yes` where even the upper bound fits into `memory_gb`, `tight` where the low end does, else `no`."""
+        if self.fits(memory_gb):
+            return "yes"
+        return "tight" if self.low_gb <= memory_gb else "no"
 
 
 @dataclass(frozen=True)
@@ -161,24 +169,29 @@ def parts_of(terms: Terms, around: Circumstances, factors: Mapping[str, float]) 
     )
 
 
-def doubt(total: Any, weights: Any) -> Any:
-    """How far a peak may be off, as a share of a peak that holds nothing but activations: weights are certain."""
-    return CERTAIN + (1 - CERTAIN) * (total - weights) / total
+def doubt(total: Any, counted: Any) -> Any:
+    """How far a peak may be off, as a share of one that is all activations: weights and their state are counted.
+
+    Both may be arrays; `counted` is at most `total`.
+    """
+    return CERTAIN + (1 - CERTAIN) * (total - counted) / total
 
 
-def regime_of(setup: Setup) -> str:
-    """The kind of run whose residuals give the interval."""
-    if setup.method == "weights":
-        return "adapters"
-    if setup.unknown & {"seq_len", "micro_batch"}:
+def kind_of(setup: Setup) -> str:
+    """What of a run decides how far its peak may be off, whoever's framework it uses."""
+    if setup.method != "weights" and setup.unknown & {"seq_len", "micro_batch"}:
         return "batch not stated"
-    if setup.parallel.tensor * setup.parallel.pipeline > 1:
-        return "model parallel"
-    if not setup.packing and framework_of(setup.framework).reports != "allocated":
-        return "rows of unequal length"
-    if setup.trains_base:
-        return "full"
-    return "quantised" if setup.is_quantised else "adapters"
+    varies = not setup.packing and framework_of(setup.framework).reports != "allocated"
+    is_split = setup.parallel.tensor * setup.parallel.pipeline > 1
+    return "rows of unequal length" if varies and not is_split and setup.method != "weights" else "rows of equal length"
+
+
+def regime_of(setup: Setup, known: Collection[str] | None = None) -> str:
+    """The kind of run whose residuals give the interval; `known` are the frameworks that the fit has learnt from."""
+    kind = kind_of(setup)
+    names = _memory_coefficients()["known"] if known is None else known
+    is_known = framework_of(setup.framework).name in names
+    return kind if kind == "batch not stated" else f"{'known' if is_known else 'new'} framework, {kind}"
 
 
 def peak_memory(setup: Setup) -> GpuMemory:
@@ -239,7 +252,8 @@ def _components(parts: Parts, terms: Terms, around: Circumstances, factors: Mapp
 def _answer(setup: Setup, components: dict[str, float], regime: str) -> GpuMemory:
     """The interval around the components' sum, as wide as the regime's residuals."""
     expected = sum(components.values()) / GB
-    spread, width = _memory_coefficients()["intervals"][regime], doubt(expected, components["weights"] / GB)
+    counted = sum(components[name] for name in COUNTED) / GB
+    spread, width = _memory_coefficients()["intervals"][regime], doubt(expected, min(counted, expected))
     bounds = {name: expected * math.exp(width * spread[name]) for name in ("low", "high", "fit")}
     if framework_of(setup.framework).reports == "allocated":
         bounds["fit"] += _memory_coefficients()["factors"]["runtime"] * (1 - ALLOCATED_SHARE)

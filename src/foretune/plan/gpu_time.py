@@ -14,9 +14,9 @@ from typing import NamedTuple
 from foretune.errors import DataError
 from foretune.models.shapes import training_flops_per_token
 from foretune.plan.gpu_step import FORMULAS, seconds
-from foretune.plan.gpu_work import CLUSTER, Work, mean_row_tokens, num_devices, work_of
+from foretune.plan.gpu_work import CLUSTER, Work, is_packed, mean_row_tokens, num_devices, work_of
 from foretune.plan.setup import Setup
-from foretune.plan.time_coefficients import TimeModel, log_factor, regime_of, shares, time_family, time_model
+from foretune.plan.time_coefficients import TimeModel, centre_of, log_factor, regime_of, shares, time_family, time_model
 from foretune.records.plan import Estimate
 
 __all__ = ["GpuTime", "Run", "calibrated", "run_of", "throughput"]
@@ -91,7 +91,7 @@ def predicted(setup: Setup, model: TimeModel) -> Prediction:
     work = work_of(setup)
     log_seconds, log_share = log_factor(setup, model.factors)
     parts = seconds(work, model.coefficients, shares(log_share))
-    scale = math.exp(log_seconds)
+    scale = math.exp(log_seconds + centre_of(setup, model))
     return Prediction(work, {name: scale * float(value) for name, value in parts.items()})
 
 
@@ -103,6 +103,9 @@ def run_of(setup: Setup, work: Work) -> Run | None:
         return Run(float(setup.steps), setup.steps * work.reported_tokens, is_whole)
     if setup.steps and not setup.counts_device_hours:
         return Run(setup.steps * work.micro_per_step, setup.steps * setup.global_batch_size * row, is_whole)
+    if setup.row_tokens and setup.num_examples and not is_packed(setup):
+        rows = setup.num_examples * (setup.epochs or 1.0)
+        return Run(rows * row / work.reported_tokens, rows * row, is_whole)
     if setup.tokens_total:
         return Run(setup.tokens_total / work.reported_tokens, setup.tokens_total, is_whole)
     if setup.num_examples:

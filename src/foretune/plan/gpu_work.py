@@ -14,10 +14,12 @@ from foretune.hardware.devices import Device, resolve_device
 from foretune.models.shapes import Shape, attention_flops_per_token
 from foretune.plan.setup import Setup, weight_bytes
 from foretune.plan.time_coefficients import time_family
+from foretune.plan.workload import mean_length, padded_length
 
 __all__ = ["NUM_PADDING_DOUBLINGS", "Work", "computed_tokens", "mean_row_tokens", "model_devices", "work_of"]
 
-NUM_PADDING_DOUBLINGS = 0.4  # the longest of twice as many rows is that share of the mean longer
+NUM_PADDING_DOUBLINGS = 0.5  # the longest of twice as many rows is that share of the mean longer
+GROUPED_PADDING = 1.05  # padded over mean length where rows are grouped by length
 USUAL_SHARE = 0.5  # mean row as a share of the longest, where nothing is known
 USUAL_LIMIT = 700.0  # tokens; a longer limit is set for a few rows
 USUAL_MICRO_TOKENS = (2048.0, 8192.0)  # of fine-tuning and of pretraining, where no rows a micro-batch are given
@@ -151,16 +153,26 @@ def mean_row_tokens(setup: Setup) -> float:
     """Mean tokens of a row as a user counts them."""
     if is_packed(setup):
         return float(setup.max_seq_len)
+    if setup.row_tokens:
+        return mean_length(setup.row_tokens, setup.max_seq_len)
     usual = min(USUAL_SHARE * setup.max_seq_len, USUAL_LIMIT)
     return min(setup.mean_tokens or usual, float(setup.max_seq_len))
 
 
 def computed_tokens(setup: Setup) -> float:
-    """Tokens that a row of a micro-batch is computed with: the longest of it, as padding fills the others up."""
+    """Tokens that a row of a micro-batch is computed with: the longest of it, as padding fills the others up, and a
+    soft prompt."""
+    return setup.virtual_tokens + _padded_tokens(setup)
+
+
+def _padded_tokens(setup: Setup) -> float:
+    rows, grouped = setup.micro_batch_size, setup.groups_by_length
+    if setup.row_tokens and not is_packed(setup):
+        return padded_length(setup.row_tokens, rows, setup.max_seq_len, is_grouped=grouped)
     mean = mean_row_tokens(setup)
     if mean >= 0.97 * setup.max_seq_len:
         return float(setup.max_seq_len)
-    longer = 1.0 + NUM_PADDING_DOUBLINGS * math.log2(max(1, setup.micro_batch_size))
+    longer = GROUPED_PADDING if grouped and rows > 1 else 1.0 + NUM_PADDING_DOUBLINGS * math.log2(max(1, rows))
     return min(mean * longer, float(setup.max_seq_len))
 
 

@@ -7,14 +7,59 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from foretune.config.derive import Derived
 from foretune.data.micro import epoch_order, micro_batches
+from foretune.data.token_tree import MIN_PREFIX_TOKENS, cut_trees, num_pairs, num_tokens, with_soft_prompt
 
-__all__ = ["Lengths", "Rectangle", "Work", "cut_rows", "training_work"]
+__all__ = ["Cutting", "Lengths", "Pass", "Work", "training_work", "validation_passes"]
 
-Rectangle = tuple[int, int]  # rows, tokens of the longest row
 MOST_ROWS = 150_000  # beyond this many rows, steps are sampled evenly; keeps the plan under a second
+MOST_SHARING_ROWS = 20_000  # the same where shared prefixes are looked for
+
+
+class Pass(NamedTuple):
+    """One micro-batch: computed positions, as rows of `row_tokens`, and the pairs of them that attention computes.
+
+    Flat tokens are one row; a prefix that samples share counts once.
+    """
+
+    num_rows: int
+    row_tokens: int
+    num_pairs: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions computed."""
+        return self.num_rows * self.row_tokens
+
+    @classmethod
+    def padded(cls, num_rows: int, row_tokens: int) -> Pass:
+        """A padded rectangle."""
+        return cls(num_rows, row_tokens, num_rows * row_tokens**2)
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How the engine lays a global batch out.
+
+    `is_flat`: flat tokens, else padded rectangles; `shares_prefixes`: in training (validation shares them always);
+    `num_prompt_tokens`: soft-prompt tokens before each sample; `predicts_tokens`: the last token is only predicted, so
+    that flat inputs lack it (classes are read off it); `num_sequences`: padded rows a sample takes, 2 for preference
+    pairs.
+    """
+
+    is_flat: bool = False
+    shares_prefixes: bool = False
+    num_prompt_tokens: int = 0
+    predicts_tokens: bool = True
+    num_sequences: int = 1
+
+
+PADDED = Cutting()
 
 
 @dataclass(frozen=True)
@@ -23,7 +68,8 @@ class Lengths:
 
     Of an encoder-decoder, source and target together. `train_answers` and `test_answers` are the tokens that carry
     loss or will be generated; where they are missing, all tokens count. `max_seq_len` is where samples are cut,
-    0 = nowhere. `num_labels` is the number of classes of a classification job.
+    0 = nowhere. `num_labels` is the number of classes of a classification job. `train_ids` and `validation_ids` are the
+    token ids, where they are known: with them shared prefixes are counted.
     """
 
     train: Sequence[int]
@@ -33,6 +79,8 @@ class Lengths:
     test_answers: Sequence[int] = ()
     max_seq_len: int = 0
     num_labels: int = 0
+    train_ids: Sequence[np.ndarray] = ()
+    validation_ids: Sequence[np.ndarray] = ()
 
     @property
     def longest_train(self) -> int:
@@ -43,33 +91,50 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Work:
-    """How often each padded rectangle is computed in the whole run; scaled where steps were sampled."""
+    """How often each pass is computed in the whole run; scaled where steps were sampled."""
 
-    rectangles: dict[Rectangle, float]
-    largest: Rectangle
+    passes: dict[Pass, float]
+    largest: Pass
     is_sampled: bool
 
     @property
-    def padded_tokens(self) -> float:
+    def num_computed_tokens(self) -> float:
         """Positions computed, padding included."""
-        return sum(rows * tokens * count for (rows, tokens), count in self.rectangles.items())
+        return sum(one.num_tokens * count for one, count in self.passes.items())
 
 
-def training_work(lengths: Lengths, derived: Derived, *, seed: int) -> Work:
+def training_work(lengths: Lengths, derived: Derived, *, seed: int, cutting: Cutting = PADDED) -> Work:
     """The micro-batches of the whole run, in the order that the training loop gives them."""
     rows = [min(length, derived.max_seq_len) for length in lengths.train]
-    stride = max(1, math.ceil(derived.num_steps * derived.global_batch_size / MOST_ROWS))
-    counts: Counter[Rectangle] = Counter()
+    ids = lengths.train_ids if cutting.shares_prefixes else ()
+    most = MOST_SHARING_ROWS if len(ids) else MOST_ROWS
+    stride = max(1, math.ceil(derived.num_steps * derived.global_batch_size / most))
+    counts: Counter[Pass] = Counter()
     num_seen = 0
     for batch in _global_batches(len(rows), derived, seed, stride):
-        counts.update(cut_rows(rows, derived, batch))
+        counts.update(_cut(rows, ids, derived, cutting, batch))
         num_seen += 1
     scale = derived.num_steps / num_seen if num_seen else 0.0
-    largest = max(counts, key=lambda rectangle: (rectangle[0] * rectangle[1], rectangle), default=(1, 1))
+    largest = max(counts, key=lambda one: (one.num_tokens, one), default=Pass.padded(1, 1))
     if stride > 1:
-        longest = max(rows)
-        largest = max(largest, (max(1, derived.micro_batch_size), longest), key=lambda r: r[0] * r[1])
-    return Work({rectangle: count * scale for rectangle, count in counts.items()}, largest, stride > 1)
+        bound = _largest(rows, derived, cutting)
+        largest = max(largest, bound, key=lambda one: one.num_tokens)
+    return Work({one: count * scale for one, count in counts.items()}, largest, stride > 1)
+
+
+def _largest(rows: Sequence[int], derived: Derived, cutting: Cutting) -> Pass:
+    """The largest pass that there can be."""
+    longest = max(rows) + cutting.num_prompt_tokens
+    if not cutting.is_flat:
+        return Pass.padded(max(cutting.num_sequences, derived.micro_batch_size), longest)
+    budget = min(derived.micro_batch_size * derived.max_seq_len, derived.global_batch_size * longest)
+    return Pass(1, max(budget, longest), max(budget, longest) * longest)
+
+
+def validation_passes(lengths: Lengths, derived: Derived, *, cutting: Cutting = PADDED) -> Iterator[Pass]:
+    """The micro-batches of one validation."""
+    rows = [min(length, derived.max_seq_len) for length in lengths.validation]
+    return _cut(rows, lengths.validation_ids, derived, cutting, range(len(rows)))
 
 
 def _global_batches(num_samples: int, derived: Derived, seed: int, stride: int) -> Iterator[list[int]]:
@@ -83,9 +148,29 @@ def _global_batches(num_samples: int, derived: Derived, seed: int, stride: int) 
         yield order[within * size : (within + 1) * size]
 
 
-def cut_rows(rows: Sequence[int], derived: Derived, indices: Sequence[int] | None = None) -> Iterator[Rectangle]:
-    """Rectangles of the micro-batches that these rows (all, without `indices`) are cut into."""
-    chosen = range(len(rows)) if indices is None else indices
-    batches = micro_batches(chosen, rows, micro_batch_size=derived.micro_batch_size, max_seq_len=derived.max_seq_len)
-    for batch in batches:
-        yield len(batch), rows[batch[0]]
+def _cut(
+    rows: Sequence[int], ids: Sequence[np.ndarray], derived: Derived, cutting: Cutting, indices: Sequence[int]
+) -> Iterator[Pass]:
+    """Micro-batches of the rows at `indices`; with `ids` shared prefixes are found."""
+    budget, prompt = derived.micro_batch_size * derived.max_seq_len, cutting.num_prompt_tokens
+    if not cutting.is_flat:
+        for batch in micro_batches(indices, rows, budget_tokens=budget // cutting.num_sequences):
+            yield Pass.padded(cutting.num_sequences * len(batch), rows[batch[0]] + prompt)
+    elif len(ids):
+        inputs = [with_soft_prompt(ids[i][: len(ids[i]) - cutting.predicts_tokens], prompt) for i in indices]
+        for _, trees in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=MIN_PREFIX_TOKENS):
+            yield Pass(1, num_tokens(trees), num_pairs(trees))
+    else:
+        yield from _cut_flat([max(1, rows[i] - cutting.predicts_tokens) + prompt for i in indices], budget)
+
+
+def _cut_flat(lengths: Sequence[int], budget_tokens: int) -> Iterator[Pass]:
+    """Samples end to end in their order, cut where the next would pass the budget."""
+    tokens = pairs = 0
+    for length in lengths:
+        if tokens and tokens + length > budget_tokens:
+            yield Pass(1, tokens, pairs)
+            tokens = pairs = 0
+        tokens, pairs = tokens + length, pairs + length**2
+    if tokens:
+        yield Pass(1, tokens, pairs)

@@ -6,11 +6,12 @@
 # base is 4 bytes a weight as well.
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from foretune.config.derive import Derived
 from foretune.models.shapes import Shape, targeted_layers
-from foretune.plan.lengths import Rectangle
+from foretune.plan.lengths import Pass
 from foretune.records.plan import Estimate
 from foretune.records.probe import ProbeRecord
 
@@ -66,6 +67,17 @@ class Trained(NamedTuple):
     trains_base: bool
     target_modules: tuple[str, ...] = ()
     has_adapters: bool = False
+    weight_bytes: float = float(WEIGHT_BYTES)  # of a base weight on average; fewer where the base is quantised
+
+
+FLAT_HEAD_ROWS = 64  # predictions whose logits exist at once, as models/decoder.py has it
+# Layers of our own decoder that read one input, and the width of that input.
+FLAT_INPUTS: tuple[tuple[frozenset[str], Callable[[Shape], int]], ...] = (
+    (frozenset({"q_proj", "k_proj", "v_proj"}), lambda shape: shape.width),
+    (frozenset({"o_proj"}), lambda shape: shape.attention_width),
+    (frozenset({"gate_proj", "up_proj"}), lambda shape: shape.width),
+    (frozenset({"down_proj"}), lambda shape: shape.ffn_width),
+)
 
 
 class Memory(NamedTuple):
@@ -85,25 +97,36 @@ def peak_memory(
     trained: Trained,
     derived: Derived,
     *,
-    largest: Rectangle,
+    largest: Pass,
     longest_answer: int,
     device: Literal["cpu", "cuda"],
     probe: ProbeRecord | None = None,
+    is_flat: bool = False,
 ) -> Memory:
     """The peak of one training process.
 
-    `largest` is the largest padded micro-batch of the run, `longest_answer` the most tokens of a row that carry loss.
+    `largest` is the largest micro-batch of the run, `longest_answer` the most tokens of a row that carry loss;
+    `is_flat`: the run computes flat tokens.
     """
     components = _static_components(trained, derived)
-    components["activations"] = _activation_bytes(shape, trained, derived, largest)
-    components["logits"] = _logit_bytes(shape, largest, longest_answer)
-    components["workspace"] = WORKSPACE_SHARE[device] * (components["activations"] + components["logits"])
+    if is_flat:
+        components["activations"] = _flat_activation_bytes(shape, trained, derived, largest)
+        components["logits"] = float(LOGIT_BYTES * FLAT_HEAD_ROWS * shape.vocab_size)
+        components["workspace"] = _flat_workspace_bytes(shape, derived, largest)
+    else:
+        components["activations"] = _activation_bytes(shape, trained, derived, largest)
+        components["logits"] = _logit_bytes(shape, largest, longest_answer)
+        components["workspace"] = WORKSPACE_SHARE[device] * (components["activations"] + components["logits"])
     components["runtime"] = RUNTIME_BYTES[device]
     if probe is not None:
         components = _measured(components, probe, largest, device)
     if device == "cpu":
         moment = sum(components[name] for name in ("activations", "logits", "workspace", "gradients"))
         components["checkpoint"] = max(0.0, CHECKPOINT_BYTES * trained.parameters - moment)
+        # A base is read in fp32 before it is packed, layer by layer.
+        unpacked = (WEIGHT_BYTES - trained.weight_bytes) * trained.base_parameters
+        if unpacked > 0:
+            components["loading"] = max(0.0, unpacked - moment - components["checkpoint"])
     return Memory(components, *_interval(components, device, is_probed=probe is not None))
 
 
@@ -122,15 +145,15 @@ def _interval(components: dict[str, float], device: str, *, is_probed: bool) -> 
 def _static_components(trained: Trained, derived: Derived) -> dict[str, float]:
     copies = 2 if trained.trains_base and derived.precision == "bf16" else 0  # autocast keeps bf16 copies
     return {
-        "weights": float((WEIGHT_BYTES + copies) * trained.base_parameters),
+        "weights": (trained.weight_bytes + copies) * trained.base_parameters,
         "adapters": 0.0 if trained.trains_base else float(WEIGHT_BYTES * trained.parameters),
         "gradients": float(GRADIENT_BYTES * trained.parameters),
         "optimiser": float(OPTIMISER_BYTES * trained.parameters),
     }
 
 
-def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Rectangle) -> float:
-    rows, tokens = largest
+def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass) -> float:
+    rows, tokens, _ = largest
     table, usual = (SAVED_TRAINED, LLAMA_TRAINED) if trained.trains_base else (SAVED_FROZEN, LLAMA_FROZEN)
     saved = table.get(shape.family, usual)
     share = 0.5 if shape.is_encoder_decoder else 1.0  # a token passes one half of the layers
@@ -144,17 +167,37 @@ def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest:
     return element_bytes * elements * rows * tokens
 
 
-def _logit_bytes(shape: Shape, largest: Rectangle, longest_answer: int) -> float:
-    rows, tokens = largest
+def _flat_activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass) -> float:
+    """What our own decoder keeps: two fp32 sums a layer, the rotated product, the gate's two halves, and the inputs of
+    layers that are trained or adapted (inputs that several layers share once)."""
+    element_bytes = 2.0 if derived.precision == "bf16" else 4.0
+    chosen = shape.layers
+    if not trained.trains_base:
+        chosen = targeted_layers(shape, trained.target_modules) if trained.has_adapters else ()
+    per_layer = shape.attention_width + 2 * shape.kv_width + 2 * shape.ffn_width
+    names = {layer.last_name for layer in chosen}
+    per_layer += sum(width(shape) for group, width in FLAT_INPUTS if names & group)
+    per_token = shape.num_layers * (2 * 4.0 * shape.width + element_bytes * per_layer)
+    return per_token * largest.num_tokens
+
+
+def _flat_workspace_bytes(shape: Shape, derived: Derived, largest: Pass) -> float:
+    """Gradients of the widest place of one layer on the way back: both halves of the gate and their product."""
+    element_bytes = 2.0 if derived.precision == "bf16" else 4.0
+    return largest.num_tokens * (element_bytes * 4 * shape.ffn_width + 3 * 4.0 * shape.width)
+
+
+def _logit_bytes(shape: Shape, largest: Pass, longest_answer: int) -> float:
+    rows, tokens, _ = largest
     positions = min(tokens, longest_answer) if shape.family in SPARSE_HEADS and longest_answer else tokens
     return float(LOGIT_BYTES * rows * positions * shape.vocab_size)
 
 
-def _measured(components: dict[str, float], probe: ProbeRecord, largest: Rectangle, device: str) -> dict[str, float]:
+def _measured(components: dict[str, float], probe: ProbeRecord, largest: Pass, device: str) -> dict[str, float]:
     """Components that add up to the probe's own peak, its step scaled where the run has a larger batch."""
     static = components["weights"] + components["adapters"]
     probed = max((point.num_rows * point.row_tokens for point in probe.points), default=0)
-    growth = max(1.0, largest[0] * largest[1] / probed) if probed else 1.0
+    growth = max(1.0, largest.num_tokens / probed) if probed else 1.0
     held = components["gradients"] + components["optimiser"]
     loaded = static if device == "cuda" else max(static, probe.base_memory_bytes)
     step = max(0.0, probe.peak_memory_bytes - loaded - held) * growth

@@ -18,7 +18,12 @@ NAMES = {
     "qlora": "QLoRA (4-bit base)",
     "full": "full fine-tuning",
     "prompt": "prompt tuning",
+    "prefix": "prefix tuning",
     "classify": "LoRA with a classification head",
+    "regress": "LoRA with a head for one number",
+    "dpo": "LoRA by preference pairs (DPO)",
+    "orpo": "LoRA by preference pairs without a reference (ORPO)",
+    "kto": "LoRA by answers judged good or poor (KTO)",
     "pretrain": "continued pretraining, all parameters",
 }
 # The names that the job file knows; QLoRA is LoRA on a quantised base.
@@ -27,7 +32,12 @@ JOB_METHODS: dict[str, Method] = {
     "qlora": "lora",
     "full": "full",
     "prompt": "prompt",
+    "prefix": "prefix",
     "classify": "classify",
+    "regress": "regress",
+    "dpo": "dpo",
+    "orpo": "orpo",
+    "kto": "kto",
     "pretrain": "pretrain",
 }
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 from foretune.errors import ConfigError, GateRefused
+from foretune.plan.annotation import annotation_cost, find_annotation_price
 from foretune.plan.cost import payback_months
 from foretune.records.plan import Estimate
 from foretune.units import show_usd
 
 __all__ = [
+    "LARGE_USD",
     "CostBenefit",
     "HostingChoice",
     "MoneyCase",
@@ -46,8 +48,9 @@ class MoneyCase:
 
     Today: a prompt of `prompt_tokens`, of which `cached_share` is billed at `cached_price_factor`, or plainly
     `usd_per_query`. Tuned: prices per million tokens and, or, `hosting_usd_per_hour` for a machine that waits
-    `hosting_hours_per_month`; or plainly `tuned_usd_per_query`. Raises ConfigError with every field that is not
-    0 or more.
+    `hosting_hours_per_month`; or plainly `tuned_usd_per_query`. Labels cost `annotation_usd_per_item`, or the middle of
+    the dated price range of `annotation_kind`, for each of `num_annotators`. Raises ConfigError with every field that
+    is not 0 or more, NotFound for an unknown kind of annotation.
     """
 
     queries_per_month: float = 0.0
@@ -71,6 +74,8 @@ class MoneyCase:
     labour_usd_per_hour: float = 0.0
     annotation_items: float = 0.0
     annotation_usd_per_item: float = 0.0
+    annotation_kind: str = ""
+    num_annotators: float = 1.0
     storage_gb: float = 0.0
     storage_usd_per_gb_month: float = 0.0
     upkeep_usd_per_month: float = 0.0
@@ -81,7 +86,7 @@ class MoneyCase:
         wrong = [
             f"`{field.name}` is {value}"
             for field in fields(self)
-            if (value := getattr(self, field.name)) is not None and not 0 <= value <= LARGEST
+            if isinstance(value := getattr(self, field.name), int | float) and not 0 <= value <= LARGEST
         ]
         wrong += [
             f"`{name}` is {getattr(self, name)}, expected a share from 0 to 1"
@@ -92,6 +97,8 @@ class MoneyCase:
             raise ConfigError(
                 f"{'; '.join(wrong)}; expected from 0 to {LARGEST:g}", fix="give the amounts as plain numbers"
             )
+        if self.annotation_kind:
+            find_annotation_price(self.annotation_kind)
 
     @property
     def usd_per_query_now(self) -> float:
@@ -136,7 +143,16 @@ class MoneyCase:
     @property
     def spent_on_people(self) -> float:
         """Dollars of labour and labels."""
-        return self.labour_hours * self.labour_usd_per_hour + self.annotation_items * self.annotation_usd_per_item
+        return self.labour_hours * self.labour_usd_per_hour + self.labels.expected
+
+    @property
+    def labels(self) -> Estimate:
+        """Dollars of labels: your price for an item, or the range of the kind of annotation."""
+        price = find_annotation_price(self.annotation_kind) if self.annotation_kind else None
+        usual = price if price is not None and not self.annotation_usd_per_item else self.annotation_usd_per_item
+        one = annotation_cost(1, usual)
+        count = self.annotation_items * self.num_annotators
+        return Estimate(low=one.low * count, expected=one.expected * count, high=one.high * count)
 
 
 class Swing(NamedTuple):
@@ -237,7 +253,7 @@ def require_budget(cost: Estimate, max_cost_usd: float) -> None:
         raise GateRefused(
             f"expected cost {show_usd(cost.expected)} ({show_usd(cost.low)} to {show_usd(cost.high)}) is above "
             f"--max-cost {show_usd(max_cost_usd)}",
-            fix=f"--max-cost {math.ceil(cost.high)}, fewer epochs, or a cheaper device: foretune plan",
+            fix=f"--max-cost {math.ceil(cost.high)}, fewer epochs or examples, or --choices cheapest",
         )
 
 
@@ -292,7 +308,7 @@ def _sensitivity(case: MoneyCase, net: float) -> tuple[Swing, ...]:
     swings = []
     for field in fields(case):
         value = getattr(case, field.name)
-        if not value or field.name in NOT_SWUNG:
+        if not value or isinstance(value, str) or field.name in NOT_SWUNG:
             continue
         half = _net_value(replace(case, **{field.name: value * (1 - SWING)}))
         more = _net_value(replace(case, **{field.name: value * (1 + SWING)}))

@@ -10,18 +10,14 @@ from typing import Any
 
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
+from foretune.config.job import LORA_METHODS
 from foretune.errors import DataError
 from foretune.hardware import Machine, detect_machine
-from foretune.models.shapes import (
-    Shape,
-    classifier_parameters,
-    lora_parameters,
-    model_shape,
-    prompt_parameters,
-)
+from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_not_flat_in
+from foretune.models.shapes import Shape, model_shape
 from foretune.plan.cost import run_cost
 from foretune.plan.ledger import learned_factors, read_ledger
-from foretune.plan.lengths import Lengths, Work, training_work
+from foretune.plan.lengths import Cutting, Lengths, Work, training_work
 from foretune.plan.memory import Memory, Trained, peak_memory
 from foretune.plan.time import (
     PROBED_FACTORS,
@@ -34,6 +30,7 @@ from foretune.plan.time import (
     predicted_times,
     probed_speed,
 )
+from foretune.plan.trained import trained_by
 from foretune.records.plan import Estimate, PlanRecord
 from foretune.records.probe import ProbeRecord
 from foretune.units import show_bytes, show_seconds, show_usd
@@ -56,6 +53,8 @@ class _Basis:
     trained: Trained
     work: Work
     factors: Factors
+    cutting: Cutting
+    engine: str  # a line on it
 
     @property
     def device(self) -> str:
@@ -94,9 +93,10 @@ def plan(
         longest_answer=_longest_answer(job, lengths),
         device=basis.machine.kind,
         probe=probe,
+        is_flat=basis.cutting.is_flat,
     )
     speed = _speed(basis)
-    times = predicted_times(job, basis.derived, lengths, basis.work, basis.shape, speed, basis.factors)
+    times = predicted_times(job, basis.derived, lengths, basis.work, basis.shape, speed, basis.factors, basis.cutting)
     record = _record(basis, memory, speed, times)
     if run_dir is not None:
         record.write(run_dir)
@@ -118,12 +118,27 @@ def _basis(
         longest_sample_tokens=lengths.longest_train,
         model_max_len=shape.max_len,
         device=machine.kind,
-        has_bf16=not machine.gpus or machine.gpus[0].has_bf16,
+        has_bf16=machine.gpus[0].has_bf16 if machine.gpus else machine.cpu_has_bf16,
+        frozen_flat_parameters=frozen_flat_parameters(
+            base_config, job.train, shape.parameters, device=machine.kind, max_seq_len=lengths.longest_train
+        ),
     )
-    work = training_work(lengths, derived, seed=job.seed)
-    trained = _trained(job, shape, lengths)
-    basis = _Basis(job, shape, lengths, machine, probe, derived, trained, work, UNPROBED_FACTORS)
+    cutting, engine = _cutting(job, base_config, derived, machine)
+    work = training_work(lengths, derived, seed=job.seed, cutting=cutting)
+    trained = trained_by(job, shape, num_labels=lengths.num_labels)
+    basis = _Basis(job, shape, lengths, machine, probe, derived, trained, work, UNPROBED_FACTORS, cutting, engine)
     return replace(basis, factors=_factors(basis, run_dir))
+
+
+def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: Machine) -> tuple[Cutting, str]:
+    """How training will lay its batches out, and a line on it; the rules of train/passes.py."""
+    advanced, method = job.train.advanced, job.train.method
+    reason = why_not_flat_in(config, job.train, device=machine.kind, max_seq_len=derived.max_seq_len)
+    dropout = advanced.dropout if method in LORA_METHODS else 0.0
+    prompt = advanced.num_prompt_tokens if method in ("prompt", "prefix") else 0
+    shares = not reason and not dropout and "shared_prefix" not in advanced.without
+    sequences = 2 if method in ("dpo", "orpo") else 1
+    return Cutting(not reason, shares, prompt, method != "classify", sequences), engine_line(reason, dropout=dropout)
 
 
 def _factors(basis: _Basis, run_dir: Path | None) -> Factors:
@@ -135,26 +150,11 @@ def _factors(basis: _Basis, run_dir: Path | None) -> Factors:
     return busy_factors(factors) if basis.machine.is_busy else factors
 
 
-def _trained(job: JobConfig, shape: Shape, lengths: Lengths) -> Trained:
-    """What the method trains; a classifier has its head in place of the language-model head."""
-    method, targets = job.train.method, job.train.advanced.target_modules
-    if method in ("full", "pretrain"):
-        return Trained(shape.parameters, shape.parameters, True)
-    if method == "prompt":
-        extra = prompt_parameters(shape, num_prompt_tokens=job.train.advanced.num_prompt_tokens)
-        return Trained(shape.parameters, extra, False)
-    adapters = lora_parameters(shape, rank=job.train.rank, target_modules=targets)
-    if method == "lora":
-        return Trained(shape.parameters, adapters, False, targets, True)
-    head = classifier_parameters(shape, num_labels=max(2, lengths.num_labels))
-    return Trained(shape.body_parameters + head, adapters + head, False, targets, True)
-
-
 def _longest_answer(job: JobConfig, lengths: Lengths) -> int:
     """Most tokens of a row that carry loss; 0 = all of them."""
-    if job.train.method == "classify":
+    if job.train.method in ("classify", "regress"):
         return 1
-    whole = job.train.method == "pretrain" or job.train.advanced.train_on == "all"
+    whole = job.train.method in ("pretrain", "orpo") or job.train.advanced.train_on == "all"
     return 0 if whole else max(lengths.train_answers, default=0)
 
 
@@ -227,6 +227,7 @@ def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
         f"checkpoints {show_seconds(times.saving)}, loading {show_seconds(times.loading)}, "
         f"evaluation {show_seconds(times.evaluation.expected)}"
     )
+    yield basis.engine
     yield "all steps run; early stopping makes it shorter"
     yield f"{basis.derived.precision} arithmetic, weights, gradients and AdamW's two moments in fp32: 4 + 4 + 8 bytes"
     if basis.work.is_sampled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +17,17 @@ from foretune.config.write import toml_value
 from foretune.errors import ConfigError, NotFound
 from foretune.plan.advice import Advice, advise
 from foretune.plan.money import CostBenefit, MoneyCase, cost_benefit
+from foretune.plan.pilot import Pilot, pilot_of
+from foretune.plan.place import Place, place
 from foretune.plan.pretraining import PretrainingJob, PretrainingPlan, plan_pretraining
+from foretune.plan.project_cost import ProjectCost, project_cost
 from foretune.plan.situation import Situation, read_situation
 from foretune.plan.timeline import Timeline, TimelineInputs, plan_timeline
 from foretune.records.forecast import Forecast
 
 __all__ = ["Outlook", "Project", "outlook", "questions", "read_project"]
 
+TEXTS = ("annotation_kind",)  # fields of [money] that are no amounts
 SECTIONS = ("situation", "timeline", "money", "pretraining")
 
 
@@ -44,6 +49,21 @@ class Outlook:
     timeline: Timeline
     payback: CostBenefit | None
     pretraining: PretrainingPlan | None
+    cost: ProjectCost
+    place: Place
+    pilot: Pilot | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; what is infinite is None."""
+        return {
+            "advice": self.advice.model_dump(mode="json"),
+            "timeline": self.timeline.model_dump(mode="json"),
+            "payback": None if self.payback is None else _payback_values(self.payback),
+            "pretraining": None if self.pretraining is None else self.pretraining.model_dump(mode="json"),
+            "project_cost": self.cost.model_dump(mode="json"),
+            "place": self.place.model_dump(mode="json"),
+            "pilot": None if self.pilot is None else self.pilot.model_dump(mode="json"),
+        }
 
 
 def read_project(path: Path) -> Project:
@@ -70,14 +90,38 @@ def read_project(path: Path) -> Project:
     )
 
 
-def outlook(project: Project, forecast: Forecast | None = None) -> Outlook:
-    """Advice, timeline, payback and pretraining plan; what the forecast knows fills what the project leaves open."""
+def outlook(
+    project: Project,
+    forecast: Forecast | None = None,
+    *,
+    num_examples: int = 0,
+    epochs: float = 1.0,
+    job: str = "job.toml",
+) -> Outlook:
+    """Advice, timeline, payback, costs, place, pilot and pretraining plan.
+
+    What the forecast and the data of `num_examples` know fills what the project leaves open; `job` stands in commands.
+    """
+    situation = _situation(project.situation, forecast, num_examples)
+    case = None if project.money is None else _case(project.money, forecast)
+    hours, cost = (None, None) if forecast is None else (forecast.train_hours, forecast.cost_usd)
     return Outlook(
-        advice=advise(_situation(project.situation, forecast)),
-        timeline=plan_timeline(_timeline(project.timeline, forecast)),
-        payback=None if project.money is None else cost_benefit(_case(project.money, forecast)),
+        advice=advise(situation),
+        timeline=plan_timeline(_timeline(project.timeline, forecast, situation.num_examples)),
+        payback=None if case is None else cost_benefit(case),
         pretraining=None if project.pretraining is None else plan_pretraining(project.pretraining),
+        cost=project_cost(project.money, forecast),
+        place=place(situation),
+        pilot=None if forecast and forecast.fits is False else pilot_of(num_examples, epochs, hours, cost, job=job),
     )
+
+
+def _payback_values(payback: CostBenefit) -> dict[str, Any]:
+    """JSON knows no infinity: a payback that never comes is None."""
+    values = dataclasses.asdict(payback)
+    day = payback.break_even_date
+    numbers = {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
+    return {**numbers, "break_even_date": None if day is None else day.isoformat()}
 
 
 def questions() -> str:
@@ -123,15 +167,28 @@ def _money(values: dict[str, Any]) -> MoneyCase:
         close = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"; did you mean `{close[0]}`?" if close else ""
         raise ConfigError(f"[money] unknown `{unknown[0]}`{hint}", fix=f"fields: {', '.join(known)}")
-    wrong = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
+    wrong = [
+        f"[money] `{name}`: got {value!r}, {fault}"
+        for name, value in values.items()
+        if (fault := _no_amount(name, value))
+    ]
     if wrong:
-        raise ConfigError(
-            f"[money] `{wrong[0]}`: got {values[wrong[0]]!r}, expected a number", fix="foretune plan --questions"
-        )
+        raise ConfigError("\n".join(wrong), fix="foretune plan --questions")
     return MoneyCase(**values)
 
 
-def _situation(situation: Situation, forecast: Forecast | None) -> Situation:
+def _no_amount(name: str, value: object) -> str:
+    """What was expected, where a value of [money] is of another kind."""
+    if name in TEXTS:
+        return "" if isinstance(value, str) else "expected text in quotes"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "expected a number without a currency: dollars; multiply other currencies by their rate"
+    return ""
+
+
+def _situation(situation: Situation, forecast: Forecast | None, num_examples: int = 0) -> Situation:
+    if num_examples and situation.num_examples is None:
+        situation = situation.model_copy(update={"num_examples": num_examples})
     if forecast is None:
         return situation
     known: dict[str, Any] = {"parameters": float(forecast.total_parameters)}
@@ -144,10 +201,13 @@ def _situation(situation: Situation, forecast: Forecast | None) -> Situation:
     return situation.model_copy(update={**open_ones, "method_memory_gb": measured})
 
 
-def _timeline(inputs: TimelineInputs, forecast: Forecast | None) -> TimelineInputs:
-    if forecast is None or forecast.train_hours is None or inputs.train_hours is not None:
-        return inputs
-    return inputs.model_copy(update={"train_hours": forecast.train_hours})
+def _timeline(inputs: TimelineInputs, forecast: Forecast | None, num_examples: int | None) -> TimelineInputs:
+    known: dict[str, Any] = {}
+    if inputs.num_examples is None and num_examples:
+        known["num_examples"] = num_examples
+    if inputs.train_hours is None and forecast is not None and forecast.train_hours is not None:
+        known["train_hours"] = forecast.train_hours
+    return inputs.model_copy(update=known) if known else inputs
 
 
 def _case(case: MoneyCase, forecast: Forecast | None) -> MoneyCase:

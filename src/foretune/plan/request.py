@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from foretune.config.job import Strict
 from foretune.errors import ConfigError
+from foretune.plan.request_words import word_faults
 
 __all__ = ["PlanRequest", "parameter_count", "plan_request"]
 
@@ -51,7 +52,7 @@ class PlanRequest(Strict):
         cells: dict[str, object] = {
             "model": self.base,
             "params_b": None if self.params is None else f"{self.params / 1e9:.12g}",
-            "method": self.method,
+            "method": {"classify": "lora", "regress": "lora"}.get(self.method or "", self.method),
             "precision/quantization": self._precision(),
             "gpu": self.gpu,
             "n_gpus": self.num_gpus,
@@ -98,14 +99,23 @@ def parameter_count(text: str) -> float:
     found = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:e[0-9]+)?)\s*([kmbt]?)\s*", text, re.IGNORECASE)
     value = float(found.group(1).replace(",", "").replace("_", "")) * SCALES[found.group(2).lower()] if found else 0.0
     if not 0 < value <= 1e14:
-        raise ConfigError(f"--params {text}: expected a number of parameters above 0", fix="--params 7B")
+        raise ConfigError(f"--params {text}: expected a number of parameters above 0, at most 100T", fix="--params 7B")
     return value
 
 
 def plan_request(**values: Any) -> PlanRequest:
     """A checked request. Raises ConfigError with every value that cannot be."""
+    lines = list(word_faults(values))
     try:
-        return PlanRequest(**{name: value for name, value in values.items() if value is not None})
+        request = PlanRequest(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        lines = [f"--{'-'.join(map(str, e['loc'])).replace('_', '-')} {e['input']}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("\n".join(lines), fix="foretune plan --help") from None
+        lines += [_fault(item) for item in error.errors()]
+    if lines:
+        raise ConfigError("\n".join(lines), fix="foretune plan --help")
+    return request
+
+
+def _fault(item: Any) -> str:
+    """What was given for which option, and what was expected."""
+    option = "-".join(map(str, item["loc"])).replace("_", "-")
+    return f"--{option} {item['input']}: {item['msg'].replace('Input should be', 'expected')}"

@@ -54,7 +54,7 @@ def setup_of(row: Mapping[str, str]) -> tuple[Setup, tuple[str, ...]]:
         parallel=parallel,
         checkpointing=checkpointing,
         checkpointed_layers=layers,
-        attention=_attention(cells, framework),
+        attention=_attention(cells, framework, shape),
         loss=_loss(cells, framework),
         framework=cells.text("framework"),
         is_compiled="compile" in cells.hints,
@@ -207,13 +207,14 @@ def _checkpointing(row: Row, framework: Framework) -> tuple[Checkpointing, int]:
     return ("none" if re.match(r"n|0|false|off", text) else "full"), 0
 
 
-def _attention(row: Row, framework: Framework) -> Attention:
+def _attention(row: Row, framework: Framework, shape: Shape) -> Attention:
+    """The kernel that is stated; without a word encoders with decoders, whose biases fused kernels lack, run eager."""
     text = row.text("flash/kernel_notes").lower()
     if re.search(r"no flash|eager|flash n\b", text):
         return "eager"
     if re.search(r"flash|sdpa|xformers|mem.*efficient|cudnn|\bte\b|triton", text):
         return "flash"
-    return cast(Attention, framework.attention)
+    return "eager" if shape.is_encoder_decoder else cast(Attention, framework.attention)
 
 
 def _loss(row: Row, framework: Framework) -> LossKernel:

@@ -35,6 +35,7 @@ WEIGHT_BITS: dict[str, float] = {
     "nf4": 4.5,
     "nf4-dq": 4.127,
 }
+LONGEST_PROMPT = 1000  # tokens; more trained parameters than these are those of a network that makes the prompt
 QUANTISED: frozenset[str] = frozenset({"int8", "int4", "nf4", "nf4-dq"})
 
 
@@ -86,7 +87,8 @@ class Setup:
     `weights` is the format of the frozen or trained base, `compute` that of products. `state_bytes` counts the
     optimiser's moments and any fp32 master copy of one trained parameter, `gradient_bytes` its gradient, and
     `adapter_bytes` one adapter weight; of a quantised base, `rest_bytes` is one weight of embedding, head and norms.
-    `mean_tokens` is the mean real length of an example, 0 = rows are full.
+    `mean_tokens` is the mean real length of an example, 0 = rows are full. `row_tokens` are the real lengths where they
+    are known, as pairs of tokens and number of examples; `groups_by_length`: batches are of rows of like length.
     `stated_parameters` is a reported number of trained parameters, 0 = count them from the shape. With
     `counts_device_hours` the time is that of all devices of an unknown number together; `steps_are_micro` says that a
     step is one micro-batch, `includes_evaluation` that the reported time holds evaluations.
@@ -133,16 +135,26 @@ class Setup:
     epochs: float = 0.0
     steps: int = 0
     mean_tokens: float = 0.0
+    row_tokens: tuple[tuple[int, int], ...] = ()
+    groups_by_length: bool = False
     eval_batch_size: int = 0
     counts_device_hours: bool = False
     steps_are_micro: bool = False
     includes_evaluation: bool = False
     unknown: frozenset[str] = frozenset()
 
+    @cached_property
+    def virtual_tokens(self) -> int:
+        """Soft-prompt tokens in front of every row; prefixes of keys and values are not computed."""
+        if self.method != "prompt" or "prefix" in self.peft_kind:
+            return 0
+        whole, rest = divmod(self.stated_parameters, self.shape.width)
+        return whole if whole and not rest and whole <= LONGEST_PROMPT else self.num_prompt_tokens
+
     @property
     def micro_tokens(self) -> int:
-        """Tokens of the largest micro-batch, padding included."""
-        return self.micro_batch_size * self.max_seq_len
+        """Tokens of the largest micro-batch, padding and soft prompts included."""
+        return self.micro_batch_size * (self.max_seq_len + self.virtual_tokens)
 
     @property
     def is_quantised(self) -> bool:

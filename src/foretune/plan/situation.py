@@ -167,6 +167,9 @@ class Situation(Strict):
     labour_usd: float = Field(0.0, ge=0, description="Work on data and evaluation.")
     budget_usd: Number = Field(None, ge=0, description="What may be spent on training.")
     privacy: Literal["any", "private-cloud", "on-premise"] = Field("any", description="Where data may go.")
+    team: Literal["unknown", "none", "some", "ml-engineers"] = Field(
+        "unknown", description="Who runs machines: none, some, ml-engineers."
+    )
     measured: Measured = Field(default_factory=Measured)
 
 

@@ -2,11 +2,12 @@
 
 # SPDX-License-Identifier: Apache-2.0
 #
-# A pass over R rows of L tokens takes a + b R L + c R L^2 seconds: launching, matrix products, attention.
+# A pass over T computed tokens with P pairs that attend takes a + b T + c P seconds: launching, matrix products,
+# attention.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ from foretune.config.derive import Derived
 from foretune.errors import DataError
 from foretune.hardware import Machine
 from foretune.models.shapes import Shape, forward_flops_per_token
-from foretune.plan.lengths import Lengths, Rectangle, Work, cut_rows
+from foretune.plan.lengths import Cutting, Lengths, Pass, Work, validation_passes
+from foretune.plan.trained import extra_passes
 from foretune.records.plan import Estimate
 from foretune.records.probe import ProbePoint, ProbeRecord
 
@@ -103,11 +105,10 @@ class Times:
     total: Estimate
 
 
-def pass_seconds(line: tuple[float, float, float], rectangle: Rectangle) -> float:
-    """Seconds of one pass over a padded rectangle."""
-    rows, tokens = rectangle
-    fixed, per_token, per_square = line
-    return fixed + per_token * rows * tokens + per_square * rows * tokens**2
+def pass_seconds(line: tuple[float, float, float], one: Pass) -> float:
+    """Seconds of one pass."""
+    fixed, per_token, per_pair = line
+    return fixed + per_token * one.num_tokens + per_pair * one.num_pairs
 
 
 def fit_speed(points: Sequence[ProbePoint]) -> tuple[tuple[float, float, float], float]:
@@ -118,16 +119,21 @@ def fit_speed(points: Sequence[ProbePoint]) -> tuple[tuple[float, float, float],
     """
     if not points:
         raise DataError("the probe measured no pass", fix="foretune plan job.toml --probe")
-    rectangles = [(point.num_rows, point.row_tokens) for point in points]
-    columns = np.array([[1.0, rows * tokens, rows * tokens**2] for rows, tokens in rectangles])
+    sizes = [(point.num_rows * point.row_tokens, pairs_of(point)) for point in points]
+    columns = np.array([[1.0, tokens, pairs] for tokens, pairs in sizes])
     seconds = np.array([max(point.seconds, 1e-9) for point in points])
-    num_sizes = len(set(rectangles))
+    num_sizes = len(set(sizes))
     candidates = [(1,)] if num_sizes < 2 else [(1,), (0, 1)] if num_sizes < 4 else TERM_CHOICES
     fits = [_fitted(columns, seconds, terms) for terms in candidates]
     best = min((fit for fit in fits if min(fit.line) >= 0), key=lambda fit: fit.loss * (1 + 1e-6 * fit.num_terms))
     free = len(points) - best.num_terms
     spread = math.sqrt(best.squares / free / len(points)) if free > 0 else UNKNOWN_SPREAD
     return best.line, spread
+
+
+def pairs_of(point: ProbePoint) -> int:
+    """Pairs of positions that a measured pass attends over; those of a padded rectangle where it does not say."""
+    return point.num_pairs or point.num_rows * point.row_tokens**2
 
 
 class _Fit(NamedTuple):
@@ -167,7 +173,7 @@ def probed_speed(probe: ProbeRecord) -> Speed:
         update_seconds=probe.update_seconds,
         save_seconds=probe.save_seconds,
         load_seconds=probe.load_seconds,
-        decode_seconds=probe.decode_seconds_per_token or pass_seconds(forward, (1, 1)),
+        decode_seconds=probe.decode_seconds_per_token or pass_seconds(forward, Pass.padded(1, 1)),
         spread=spread,
         is_probed=True,
     )
@@ -213,26 +219,31 @@ def scaled(expected: float, factors: Factors, spread: float = 0.0) -> Estimate:
 
 
 def predicted_times(
-    job: JobConfig, derived: Derived, lengths: Lengths, work: Work, shape: Shape, speed: Speed, factors: Factors
+    job: JobConfig,
+    derived: Derived,
+    lengths: Lengths,
+    work: Work,
+    shape: Shape,
+    speed: Speed,
+    factors: Factors,
+    cutting: Cutting,
 ) -> Times:
     """Seconds of every part of the run: its real batches, updates, validations, checkpoints and the evaluation."""
-    prompt = job.train.advanced.num_prompt_tokens if job.train.method == "prompt" else 0
-    passes = sum(
-        count * pass_seconds(speed.train, (rows, tokens + prompt)) for (rows, tokens), count in work.rectangles.items()
-    )
+    passes = sum(count * pass_seconds(speed.train, one) for one, count in work.passes.items())
+    forward = sum(count * pass_seconds(speed.forward, one) for one, count in work.passes.items())
+    extra = extra_passes(job, derived, is_probed=speed.is_probed)
+    passes += extra.each_step * forward
     train = scaled(passes + derived.num_steps * speed.update_seconds, factors, speed.spread)
     validations = 1 + math.ceil(derived.num_steps / derived.eval_every)  # one before the first step
-    rows = [min(length, derived.max_seq_len) for length in lengths.validation]
-    validation = validations * _forward_seconds(speed, cut_rows(rows, derived))
+    one_validation = sum(
+        pass_seconds(speed.forward, one) for one in validation_passes(lengths, derived, cutting=cutting)
+    )
+    validation = validations * one_validation
     saving = (math.ceil(derived.num_steps / derived.save_every) + 1) * speed.save_seconds
     evaluation = scaled(evaluation_seconds(job, lengths, shape, speed), EVALUATION_FACTORS)
     loading = 3 * speed.load_seconds  # training, and the base and the result in evaluation
-    others = scaled(validation + saving + loading, factors, speed.spread)
+    others = scaled(validation + saving + loading + extra.before * forward, factors, speed.spread)
     return Times(train, validation, saving, loading, evaluation, _sum((train, others, evaluation)))
-
-
-def _forward_seconds(speed: Speed, rectangles: Iterable[Rectangle]) -> float:
-    return sum(pass_seconds(speed.forward, rectangle) for rectangle in rectangles)
 
 
 def _sum(estimates: Sequence[Estimate]) -> Estimate:
@@ -253,14 +264,14 @@ def evaluation_seconds(job: JobConfig, lengths: Lengths, shape: Shape, speed: Sp
     size = min(settings.batch_size, num_test)
     sample = sum(lengths.test) / len(lengths.test)
     if job.train.method == "pretrain":
-        return 2 * math.ceil(num_test / size) * pass_seconds(speed.forward, (size, round(sample)))
+        return 2 * math.ceil(num_test / size) * pass_seconds(speed.forward, Pass.padded(size, round(sample)))
     answer = job.evaluate.max_new_tokens or max(lengths.test_answers, default=round(sample / 2)) or CLASS_TOKENS
     question = max(1, round(sample - answer))
     most_shots = max(job.evaluate.few_shot, default=0)
     prompted = min(shape.max_len or 10**9, round(question + most_shots * sample))
     num_chosen = min(len(lengths.validation), settings.max_validation_samples)
     num_prompts = (1 + len(job.evaluate.few_shot)) * (1 + len(job.evaluate.instructions))
-    tuned_answer = 0 if job.train.method == "classify" else answer
+    tuned_answer = 0 if job.train.method in ("classify", "regress") else answer
     return (
         _answer_seconds(speed, num_test, size, question, answer)
         + _answer_seconds(speed, num_test, size, prompted, answer)
@@ -273,4 +284,6 @@ def evaluation_seconds(job: JobConfig, lengths: Lengths, shape: Shape, speed: Sp
 def _answer_seconds(speed: Speed, num_samples: int, batch_size: int, prompt_tokens: int, new_tokens: int) -> float:
     """Seconds to read the prompts and generate the answers of all samples."""
     batches = math.ceil(num_samples / batch_size)
-    return batches * (pass_seconds(speed.forward, (batch_size, prompt_tokens)) + new_tokens * speed.decode_seconds)
+    return batches * (
+        pass_seconds(speed.forward, Pass.padded(batch_size, prompt_tokens)) + new_tokens * speed.decode_seconds
+    )

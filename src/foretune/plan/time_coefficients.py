@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -17,6 +17,7 @@ from foretune.plan.setup import Setup
 
 __all__ = ["Family", "TimeModel", "effects_of", "regime_of", "time_family", "time_model"]
 
+MOST_SHARE = 0.25  # logarithm of the share of the peak over the usual one: 0.9 of the peak at most
 SMALL = 8  # devices of one server
 
 
@@ -72,7 +73,8 @@ class TimeModel:
     """All fitted numbers. `factors` are logarithms by effect, of seconds (`share:` effects of the peak reached).
 
     `intervals` are the factors (low, high) on hours that hold eight runs of ten, by regime. `seen` are the pairs of
-    framework and device, and their methods, that the fit has learnt from.
+    framework and device, and their methods, that the fit has learnt from. `centres` are the logarithms by which runs of
+    a kind that a fit has not seen were slower than it said, by regime.
     """
 
     coefficients: Mapping[str, float]
@@ -81,6 +83,7 @@ class TimeModel:
     seen: frozenset[str]
     calibration: Mapping[str, float]
     date: str
+    centres: Mapping[str, float] = field(default_factory=dict)
 
 
 @cache
@@ -94,6 +97,7 @@ def time_model() -> TimeModel:
         seen=frozenset(tree["seen"]),
         calibration=tree["calibration"],
         date=tree["date"],
+        centres=tree["centres"],
     )
 
 
@@ -143,6 +147,11 @@ def regime_of(setup: Setup, model: TimeModel | None = None) -> str:
     return f"{known} single" if setup.num_gpus == 1 else f"{known} small"
 
 
+def centre_of(setup: Setup, model: TimeModel) -> float:
+    """Logarithm by which runs of this kind are usually slower than the coefficients say; 0.0 for known kinds."""
+    return model.centres.get(regime_of(setup, model), 0.0)
+
+
 def log_factor(setup: Setup, factors: Mapping[str, float]) -> tuple[float, float]:
     """Logarithms of the factor on seconds and of that on the share of the peak."""
     seconds = share = 0.0
@@ -157,4 +166,4 @@ def log_factor(setup: Setup, factors: Mapping[str, float]) -> tuple[float, float
 
 def shares(share: float) -> float:
     """The share's factor from its logarithm, kept where no device reaches more than its peak."""
-    return math.exp(max(-2.0, min(1.0, share)))
+    return math.exp(max(-2.0, min(MOST_SHARE, share)))

@@ -1,19 +1,23 @@
-"""What a row says of its data and of how its time is counted: real lengths, units of steps, padding, evaluations."""
+"""What is known of the data and of how time is counted: real lengths, batching, units of steps, evaluations."""
 
 # SPDX-License-Identifier: Apache-2.0
 #
 # Where a row gives no tokens, a data set that it names, or whose number of examples gives it away, has a usual length.
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from foretune.plan.setup import Setup
 
-__all__ = ["USUAL_EPOCHS", "UsualData", "with_workload"]
+__all__ = ["USUAL_EPOCHS", "UsualData", "histogram", "mean_length", "padded_length", "with_workload"]
 
 USUAL_EPOCHS = 3.0  # of instruction tuning, where none are given
+MOST_BINS = 256
+GROUPED_BATCHES = 50  # batches that are cut from one sorted stretch where rows are grouped by length (HF Trainer)
 TEXT_COLUMNS = ("notes", "flash/kernel_notes", "arch_notes", "parallelism", "framework", "seq_len")
 
 
@@ -34,6 +38,59 @@ USUAL_DATA: tuple[UsualData, ...] = (
 )
 
 
+def histogram(lengths: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Lengths in tokens as pairs of a length and its number of rows, the shortest first.
+
+    Beyond 256 different lengths, as many bins of like numbers of rows stand for their means; the longest row stays.
+    """
+    counts = sorted(Counter(max(1, int(length)) for length in lengths).items())
+    if len(counts) <= MOST_BINS:
+        return tuple(counts)
+    longest, rest = counts[-1], counts[:-1]
+    size = math.ceil(sum(count for _, count in rest) / (MOST_BINS - 1))
+    bins: list[tuple[int, int]] = []
+    tokens = rows = 0
+    for length, count in rest:
+        tokens, rows = tokens + length * count, rows + count
+        if rows >= size:
+            bins.append((round(tokens / rows), rows))
+            tokens = rows = 0
+    if rows:
+        bins.append((round(tokens / rows), rows))
+    return (*bins, longest)
+
+
+def mean_length(bins: Sequence[tuple[int, int]], limit: int) -> float:
+    """Mean tokens of a row, each cut at `limit`."""
+    return sum(min(length, limit) * count for length, count in bins) / sum(count for _, count in bins)
+
+
+def padded_length(bins: Sequence[tuple[int, int]], rows: int, limit: int, *, is_grouped: bool = False) -> float:
+    """Mean tokens that a row is computed with when `rows` are padded to the longest of their batch.
+
+    Drawn at random, the longest of n has the distribution F^n. Grouped by length, the longest of each batch of a sorted
+    stretch stands at an even share of the distribution. Each row is cut at `limit`.
+    """
+    total = sum(count for _, count in bins)
+    share = found = 0.0
+    for length, count in bins:
+        before, share = share, min(1.0, share + count / total)
+        if is_grouped and rows > 1:
+            weight = (_batches_below(share, rows) - _batches_below(before, rows)) / GROUPED_BATCHES
+        else:
+            weight = share**rows - before**rows
+        found += weight * min(length, limit)
+    return found
+
+
+def _batches_below(share: float, rows: int) -> int:
+    """Batches of a sorted stretch whose longest row stands in the lower `share` of all rows.
+
+    The longest of the k-th batch of n rows is the k n-th of the stretch's N = 50 n, at k n / (N + 1) of all rows.
+    """
+    return min(GROUPED_BATCHES, math.floor(share * (GROUPED_BATCHES + 1 / rows) + 1e-9))
+
+
 def with_workload(setup: Setup, cells: Mapping[str, str]) -> tuple[Setup, tuple[str, ...]]:
     """The setup with what the cells say of data and time, and the assumptions made."""
     text = " | ".join(str(cells.get(column) or "") for column in TEXT_COLUMNS).lower()
@@ -43,6 +100,9 @@ def with_workload(setup: Setup, cells: Mapping[str, str]) -> tuple[Setup, tuple[
         "steps_are_micro": bool(re.search(r"micro-?batch (iterations|steps)|(steps|iterations) of micro", text)),
         "includes_evaluation": bool(re.search(r"includ\w+ (the |periodic )*(eval|validation)", text))
         and "max includes" not in text,
+        "groups_by_length": bool(
+            re.search(r"group\w*[ _-]by[ _-]length|length[ _-]group|sorted by length|bucket", text)
+        ),
     }
     assumptions: list[str] = []
     unknown = set(setup.unknown)

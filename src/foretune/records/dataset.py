@@ -72,10 +72,11 @@ class DatasetRecord(Record):
 
     file_name: ClassVar[str] = "dataset.json"
     version: str
-    task: str  # chat, classify or text
+    task: str  # chat, classify, text or preference
     sources: tuple[DatasetSource, ...]
     splits: dict[str, SplitInfo]  # train, validation, test
     labels: tuple[str, ...] = ()  # classes, sorted; only for task classify
     num_clusters: int = 0  # groups of near-duplicates or declared groups with more than one sample
     seed: int = 0
+    num_rejected: int = 0  # faulty rows that were put aside in rejected.jsonl
     warnings: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ __all__ = [
     "Delta",
     "EvaluationRecord",
     "MetricValue",
+    "NoisyScore",
     "SkillScore",
     "SystemResult",
     "Verdict",
@@ -72,6 +73,19 @@ class SkillScore(_Part):
     p_value: float | None = None  # of the paired test, not corrected for the number of skills
 
 
+class NoisyScore(_Part):
+    """One system on the test samples and on their noisy twins: typing errors, abbreviations, a casual tone."""
+
+    system: str
+    metric: str
+    clean: float
+    noisy: float
+    n: int
+    ci_low: float  # interval of noisy - clean
+    ci_high: float
+    p_value: float
+
+
 class Answer(_Part):
     """One line of `answers.jsonl`."""
 
@@ -108,6 +122,7 @@ class EvaluationRecord(Record):
     reason: str
     prompt_choices: tuple[dict[str, Any], ...] = ()  # every prompt tried on validation with its score
     general_skills: tuple[SkillScore, ...] = ()
+    noisy: tuple[NoisyScore, ...] = ()  # where data.advanced.noisy_test asked for it
     confusion: dict[str, Any] | None = None  # {labels, counts} of the candidate, for classification
     exact_match_rate: float | None = None
     human_eval_queue: int = 0  # answers waiting for a person's rating

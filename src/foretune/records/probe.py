@@ -13,12 +13,16 @@ __all__ = ["ProbePoint", "ProbeRecord"]
 
 
 class ProbePoint(BaseModel):
-    """Forward and backward of one micro-batch: `num_rows` x `row_tokens` padded positions in `seconds`."""
+    """Forward and backward of one micro-batch: `num_rows` x `row_tokens` computed positions in `seconds`.
+
+    Flat tokens are one row; `num_pairs` counts the pairs of positions that attention computed (0: a whole rectangle).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     num_rows: int
     row_tokens: int
     seconds: float
+    num_pairs: int = 0
 
 
 class ProbeRecord(Record):

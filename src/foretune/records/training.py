@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from foretune.records.base import Record
+from foretune.records.parity import ParityRecord
 from foretune.records.plan import Reconciliation
 
 __all__ = ["CurvePoint", "TrainingRecord"]
@@ -59,5 +60,8 @@ class TrainingRecord(Record):
     artefact: str  # adapter or model, relative to the run folder
     artefact_sha256: dict[str, str]
     labels: tuple[str, ...] = ()
+    base_adapter: str = ""  # the earlier adapter that training started from, as the job names it
+    base_adapter_sha256: str = ""
     reconciliation: tuple[Reconciliation, ...] = ()
     warnings: tuple[str, ...] = ()
+    parity: ParityRecord | None = None  # the artefact, reloaded, against the model that was trained

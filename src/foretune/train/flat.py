@@ -10,13 +10,13 @@ weight of the whole global batch, so the gradient does not depend on the cut.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foretune.data.token_tree import Piece, cut_trees, with_soft_prompt
 from foretune.models.decoder import FlatModel, FlatTokens
 from foretune.models.flat_attention import Segment
 from foretune.train.objective import LossSum, Row
@@ -32,23 +32,13 @@ class FlatBatch:
     targets_N: Tensor
     weights_N: Tensor
     counts_N: Tensor  # samples that make this very prediction
-    num_samples: int
+    chosen: tuple[int, ...]  # samples of the global batch
     num_repeated_tokens: int  # tokens of the samples, each sample for itself
 
     @property
     def num_tokens(self) -> int:
         """Tokens that are computed."""
         return len(self.tokens.ids_T)
-
-
-@dataclass
-class _Piece:
-    """Tokens [begin, end) of the samples `members`, which share all tokens before `end`."""
-
-    members: list[int]
-    begin: int
-    end: int
-    children: list[_Piece] = field(default_factory=list)
 
 
 def flat_batches(
@@ -59,66 +49,20 @@ def flat_batches(
     A sample longer than the budget is a micro-batch of its own. Samples that share a prefix lie together.
     """
     is_class = rows[0].label >= 0
-    prompt = -1 - np.arange(model.num_prompt_tokens)
-    inputs = [np.concatenate([prompt, row.ids if is_class else row.ids[:-1]]).astype(np.int64) for row in rows]
+    num_prompt = model.num_prompt_tokens
+    inputs = [
+        with_soft_prompt(np.asarray(row.ids if is_class else row.ids[:-1], dtype=np.int64), num_prompt) for row in rows
+    ]
     least = model.settings.min_prefix_tokens if model.shares_prefixes else 0
-    for chosen in _cuts(inputs, least, budget_tokens if model.settings.has_packing else 0):
-        forest = _forest(chosen, inputs, least)
-        yield _flat_batch(forest, chosen, rows, inputs, is_class, device)
-
-
-def _common(first: np.ndarray, second: np.ndarray) -> int:
-    """Length of the common prefix."""
-    num = min(len(first), len(second))
-    differ = first[:num] != second[:num]
-    return int(differ.argmax()) if differ.any() else num
-
-
-def _cuts(inputs: Sequence[np.ndarray], least: int, budget_tokens: int) -> Iterator[list[int]]:
-    """Samples in token order, so that neighbours share most, cut where the next would pass the budget."""
-    order = sorted(range(len(inputs)), key=lambda i: (inputs[i].tolist(), i)) if least else list(range(len(inputs)))
-    chosen: list[int] = []
-    for index in order:
-        if chosen and _num_tokens(_forest([*chosen, index], inputs, least)) > budget_tokens:
-            yield chosen
-            chosen = []
-        chosen.append(index)
-    if chosen:
-        yield chosen
-
-
-def _num_tokens(pieces: Sequence[_Piece]) -> int:
-    """Tokens that the trees compute."""
-    return sum(piece.end - piece.begin + _num_tokens(piece.children) for piece in pieces)
-
-
-def _forest(order: Sequence[int], inputs: Sequence[np.ndarray], least: int) -> list[_Piece]:
-    """Token trees of samples in token order: a shared piece has at least `least` tokens (0: nothing is shared)."""
-    if not least:
-        return [_Piece([i], 0, len(inputs[i])) for i in order]
-    shared = [_common(inputs[a], inputs[b]) for a, b in pairwise(order)]
-    return _pieces(list(order), shared, 0, inputs, least)
-
-
-def _pieces(order: list[int], shared: list[int], begin: int, inputs: Sequence[np.ndarray], least: int) -> list[_Piece]:
-    """Pieces from token `begin` on of samples that are equal before it; `shared[i]` is common to i and i + 1."""
-    if len(order) == 1:
-        return [_Piece(order, begin, len(inputs[order[0]]))] if len(inputs[order[0]]) > begin else []
-    common = min(shared)
-    if common - begin >= least:
-        return [_Piece(order, begin, common, _pieces(order, shared, common, inputs, least))]
-    pieces: list[_Piece] = []
-    start = 0
-    for stop in [*(i + 1 for i, num in enumerate(shared) if num == common), len(order)]:
-        pieces += _pieces(order[start:stop], shared[start : stop - 1], begin, inputs, least)
-        start = stop
-    return pieces
+    budget = budget_tokens if model.settings.has_packing else 0
+    for chosen, forest in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=least):
+        yield _flat_batch(forest, chosen, rows, inputs, num_prompt, device)
 
 
 class _Layout:
     """Pieces laid out depth first: ids, positions, segments, and where each sample's tokens lie."""
 
-    def __init__(self, forest: Sequence[_Piece], inputs: Sequence[np.ndarray]) -> None:
+    def __init__(self, forest: Sequence[Piece], inputs: Sequence[np.ndarray]) -> None:
         self.ids: list[np.ndarray] = []
         self.positions: list[np.ndarray] = []
         self.segments: list[Segment] = []
@@ -127,7 +71,7 @@ class _Layout:
         for piece in forest:
             self._lay(piece, inputs)
 
-    def _lay(self, piece: _Piece, inputs: Sequence[np.ndarray]) -> None:
+    def _lay(self, piece: Piece, inputs: Sequence[np.ndarray]) -> None:
         start, num = self.length, piece.end - piece.begin
         self.length += num
         self.ids.append(inputs[piece.members[0]][piece.begin : piece.end])
@@ -142,20 +86,23 @@ class _Layout:
 
 
 def _flat_batch(
-    forest: Sequence[_Piece],
+    forest: Sequence[Piece],
     chosen: Sequence[int],
     rows: Sequence[Row],
     inputs: Sequence[np.ndarray],
-    is_class: bool,
+    num_prompt: int,
     device: torch.device,
 ) -> FlatBatch:
     layout = _Layout(forest, inputs)
+    is_class = rows[0].label >= 0
+    ids = np.concatenate(layout.ids) - num_prompt
+    ids[ids < 0] = -1 - num_prompt - ids[ids < 0]  # soft-prompt row i is id -1 - i
     predictions = [_predictions(rows[i], np.concatenate(layout.places[i]), is_class) for i in chosen]
     asked, targets, weights = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
     pairs, inverse, counts = np.unique(np.stack([asked, targets]), axis=1, return_inverse=True, return_counts=True)
     summed = np.bincount(inverse.reshape(-1), weights=weights, minlength=pairs.shape[1]).astype(np.float32)
     tokens = FlatTokens(
-        torch.from_numpy(np.concatenate(layout.ids)).to(device),
+        torch.from_numpy(ids).to(device),
         torch.from_numpy(np.concatenate(layout.positions)).to(device),
         tuple(layout.segments),
         torch.from_numpy(pairs[0].copy()).to(device),
@@ -165,7 +112,7 @@ def _flat_batch(
         torch.from_numpy(pairs[1].copy()).to(device),
         torch.from_numpy(summed).to(device),
         torch.from_numpy(counts).to(device),
-        len(chosen),
+        tuple(chosen),
         sum(len(inputs[i]) for i in chosen),
     )
 

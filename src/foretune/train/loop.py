@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from foretune.data.micro import global_batch, micro_batches, padded_tokens
+from foretune.data.micro import global_batch
 from foretune.errors import TrainingDiverged
 from foretune.models.load import LoadedModel
 from foretune.records.events import EventLog
@@ -30,7 +29,11 @@ from foretune.train.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from foretune.train.objective import LossFunction, Row, build_batch
+from foretune.train.disk import check_disk, checkpoint_bytes
+from foretune.train.memory_ladder import MemorySettings, next_rung
+from foretune.train.objective import LossSum, Row
+from foretune.train.passes import Passes
+from foretune.train.resume_test import check_resumable, resume_self_test
 
 __all__ = ["FitResult", "LoopSettings", "build_optimizer", "evaluate_loss", "fit", "learning_rate_at", "trainable"]
 
@@ -59,6 +62,24 @@ class LoopSettings:
     seed: int
     pad_id: int
     max_seconds: float = math.inf
+    method: str = "lora"
+    quantise_base: str = "none"
+
+    @property
+    def budget_tokens(self) -> int:
+        """Positions that one micro-batch may compute."""
+        return self.micro_batch_size * self.max_seq_len
+
+    def memory(self) -> MemorySettings:
+        """What decides the memory of a step, where the ladder begins. No engine recomputes activations yet."""
+        return MemorySettings(
+            self.micro_batch_size,
+            self.global_batch_size,
+            self.max_seq_len,
+            self.method,
+            can_recompute=False,
+            quantise_base=self.quantise_base,
+        )
 
 
 class FitResult(NamedTuple):
@@ -94,32 +115,99 @@ def build_optimizer(parameters: dict[str, Tensor], settings: LoopSettings) -> to
     return torch.optim.AdamW(used, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
 
 
-def autocast(loaded: LoadedModel, precision: str) -> AbstractContextManager[object]:
-    """bf16 arithmetic over fp32 parameters, or plain fp32."""
-    return torch.autocast(loaded.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
 @torch.no_grad()
-def evaluate_loss(loaded: LoadedModel, rows: Sequence[Row], loss_of: LossFunction, settings: LoopSettings) -> float:
-    """Mean loss per supervised token (nats) over `rows`, in eval mode."""
+def evaluate_loss(
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    passes: Passes,
+    settings: LoopSettings,
+    metrics: dict[str, float] | None = None,
+) -> float:
+    """Mean loss per supervised token (nats) over `rows`, in eval mode; `metrics` gets the means of all else.
+
+    Where memory runs out it begins again with half as much at once. Raises DoesNotFit where one sample does not fit.
+    """
     loaded.model.eval()
-    lengths = [row.length for row in rows]
-    total, weight = 0.0, 0.0
-    for chosen in micro_batches(
-        range(len(rows)), lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
-    ):
-        batch = build_batch([rows[i] for i in chosen], settings.pad_id, loaded.device)
-        with autocast(loaded, settings.precision):
-            total += float(loss_of(loaded, batch).loss)
-        weight += sum(rows[i].weight for i in chosen)
-    return total / max(weight, 1e-9)
+    weight = max(sum(row.weight for row in rows), 1e-9)
+    room = settings.memory()
+    while True:
+        try:
+            loss, means = _evaluated(rows, passes, room.budget_tokens, weight)
+            break
+        except (MemoryError, RuntimeError) as error:
+            room = next_rung(error, room).settings
+    if metrics is not None:
+        metrics.update(means)
+    return loss
+
+
+def _evaluated(
+    rows: Sequence[Row], passes: Passes, budget_tokens: int, weight: float
+) -> tuple[float, dict[str, float]]:
+    total = 0.0
+    means: dict[str, float] = {}
+    for micro in passes.cut(rows, budget_tokens):
+        found = micro.loss()
+        total += float(found.loss)
+        _add(means, found, weight)
+    return total / weight, means
+
+
+def _add(means: dict[str, float], found: LossSum, weight: float) -> None:
+    for name, value in found.metrics.items():
+        means[name] = means.get(name, 0.0) + value / weight
+
+
+class _Step(NamedTuple):
+    """What the passes of one global batch gave; the gradients lie in the parameters."""
+
+    loss: float
+    num_computed: int
+    metrics: dict[str, float]
+
+
+def _gradient(
+    model: nn.Module,
+    batch: Sequence[Row],
+    passes: Passes,
+    optimizer: torch.optim.Optimizer,
+    room: MemorySettings,
+    *,
+    seed: int,
+    weight: float,
+    events: EventLog,
+) -> tuple[_Step, MemorySettings]:
+    """Forward and backward over one global batch; where memory runs out, again from its seed in smaller pieces."""
+    while True:
+        try:
+            torch.manual_seed(seed)
+            return _passed(model, batch, passes, room.budget_tokens, weight), room
+        except (MemoryError, RuntimeError) as error:
+            rung = next_rung(error, room)
+            events.add("note", message=rung.why)
+        optimizer.zero_grad(set_to_none=True)
+        room = rung.settings
+
+
+def _passed(model: nn.Module, batch: Sequence[Row], passes: Passes, budget_tokens: int, weight: float) -> _Step:
+    model.train()
+    loss, num_computed = 0.0, 0
+    metrics: dict[str, float] = {}
+    for micro in passes.cut(batch, budget_tokens):
+        found = micro.loss()
+        share = found.loss / weight
+        share.backward()
+        loss += float(share.detach())
+        _add(metrics, found, weight)
+        num_computed += micro.num_tokens
+    return _Step(loss, num_computed, metrics)
 
 
 def fit(
     loaded: LoadedModel,
     rows: Sequence[Row],
     eval_rows: Sequence[Row],
-    loss_of: LossFunction,
+    passes: Passes,
     settings: LoopSettings,
     *,
     events: EventLog,
@@ -130,35 +218,42 @@ def fit(
 ) -> FitResult:
     """Train until the steps, the patience, the budget or `should_stop` end it; leave the best parameters in the model.
 
-    Raises TrainingDiverged on a loss or gradient that is not finite, DoesNotFit on a full disk.
+    Raises TrainingDiverged on a loss or gradient that is not finite, DoesNotFit on a full disk or where memory runs out
+    with one sample at a time, CheckpointError where the checkpoints are of another run or do not read back.
     """
     model = loaded.model
     parameters = trainable(model)
     optimizer = build_optimizer(parameters, settings)
     state = LoopState()
     if resume:
+        check_resumable(checkpoints, run_key)
         state = latest_checkpoint(checkpoints, parameters, optimizer, run_key) or state
     started_from, start_time, seconds_before = state.step, time.perf_counter(), state.seconds
-    lengths = [row.length for row in rows]
+    sizes = [row.num_tokens for row in rows]
     log_every = max(1, settings.num_steps // CURVE_POINTS)
 
     def validate() -> bool:
         """Validate; true where this is the best so far."""
         begin = time.perf_counter()
-        loss = evaluate_loss(loaded, eval_rows, loss_of, settings)
+        measured: dict[str, float] = {}
+        loss = evaluate_loss(loaded, eval_rows, passes, settings, measured)
         improved = state.best_eval_loss is None or loss < state.best_eval_loss
         state.evals_without_gain = 0 if improved else state.evals_without_gain + 1
         if improved:
             state.best_eval_loss, state.best_step = loss, state.step
         state.eval_curve.append(CurvePoint(step=state.step, loss=loss))
         seconds = round(time.perf_counter() - begin, 4)
-        events.add("eval", step=state.step, eval_loss=loss, best=improved, seconds=seconds)
+        events.add("eval", step=state.step, eval_loss=loss, best=improved, seconds=seconds, **measured)
         return improved
 
-    def checkpoint() -> None:
+    def checkpoint(*, tests_itself: bool) -> None:
         begin = time.perf_counter()
         state.seconds = seconds_before + time.perf_counter() - start_time
+        check_disk(checkpoints, checkpoint_bytes(parameters.values()), "a checkpoint")
         path = save_checkpoint(checkpoints, state, parameters, optimizer, run_key)
+        if tests_itself:
+            test = resume_self_test(path, parameters, optimizer, state, run_key)
+            events.add("note", message=f"resume self-test: {test.num_tensors} tensors read back equal")
         prune_checkpoints(checkpoints, keep=settings.keep_checkpoints, best_step=state.best_step)
         seconds = round(time.perf_counter() - begin, 4)
         events.add("checkpoint", step=state.step, path=f"checkpoints/{path.name}", seconds=seconds)
@@ -166,6 +261,7 @@ def fit(
     if state.step == 0 and eval_rows and not state.eval_curve:
         validate()
     reason: StopReason = "finished"
+    room, is_tested = settings.memory(), False
     while state.step < settings.num_steps:
         begin = time.perf_counter()
         if settings.patience and state.evals_without_gain >= settings.patience:
@@ -176,34 +272,24 @@ def fit(
         learning_rate = learning_rate_at(state.step, settings)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        torch.manual_seed(settings.seed * 1_000_003 + state.step)
-        model.train()
-        loss, num_padded = 0.0, 0
-        for micro in micro_batches(
-            chosen, lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
-        ):
-            batch = build_batch([rows[i] for i in micro], settings.pad_id, loaded.device)
-            with autocast(loaded, settings.precision):
-                share = loss_of(loaded, batch).loss / weight
-            share.backward()
-            loss += float(share.detach())
-            num_padded += padded_tokens(micro, lengths)
+        batch, seed = [rows[i] for i in chosen], settings.seed * 1_000_003 + state.step
+        step, room = _gradient(model, batch, passes, optimizer, room, seed=seed, weight=weight, events=events)
         limit = settings.max_grad_norm or math.inf
         grad_norm = float(nn.utils.clip_grad_norm_(parameters.values(), limit))
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        if not (math.isfinite(step.loss) and math.isfinite(grad_norm)):
             raise TrainingDiverged(
-                f"step {state.step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {learning_rate:.3g}; "
-                "expected finite numbers",
+                f"step {state.step + 1}: loss {step.loss}, gradient norm {grad_norm} at learning rate "
+                f"{learning_rate:.3g}; expected finite numbers",
                 fix=f"train.learning_rate = {settings.learning_rate / 10:.1g}",
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         state.step += 1
-        state.num_tokens += (num_tokens := sum(lengths[i] for i in chosen))
+        state.num_tokens += (num_tokens := sum(sizes[i] for i in chosen))
         state.num_loss_tokens += (num_loss_tokens := round(weight))
         state.train_seconds += (seconds := time.perf_counter() - begin)
-        state.window.append(loss)
+        state.window.append(step.loss)
         if state.step % log_every == 0 or state.step == settings.num_steps:
             mean = sum(state.window) / len(state.window)
             state.window = []
@@ -213,14 +299,15 @@ def fit(
         events.add(
             "step",
             step=state.step,
-            loss=loss,
+            loss=step.loss,
             learning_rate=learning_rate,
             grad_norm=round(grad_norm, 6),
             tokens=num_tokens,
             loss_tokens=num_loss_tokens,
-            padded_tokens=num_padded,
+            padded_tokens=step.num_computed,
             seconds=round(seconds, 5),
             epoch=round(state.step * settings.global_batch_size / len(rows), 3),
+            **step.metrics,
         )
         last = state.step == settings.num_steps
         improved = bool(eval_rows) and (last or state.step % settings.eval_every == 0) and validate()
@@ -228,7 +315,8 @@ def fit(
         over_budget = elapsed > settings.max_seconds and not last
         stopping = should_stop() or over_budget
         if improved or last or stopping or state.step % settings.save_every == 0:
-            checkpoint()
+            checkpoint(tests_itself=not is_tested)
+            is_tested = True
         if stopping and not last:
             reason = "budget" if over_budget else "stopped"
             break
@@ -240,5 +328,6 @@ def fit(
             events.add("note", message="no validation was better than before training; the last step is kept")
         else:
             load_checkpoint(best, parameters, None, run_key)
+    passes.release()
     model.eval()
     return FitResult(state, reason, started_from)

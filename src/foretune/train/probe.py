@@ -14,17 +14,18 @@ import torch
 from torch import nn
 
 from foretune.config import JobConfig
-from foretune.data.micro import global_batch, micro_batches
+from foretune.data.micro import global_batch
 from foretune.records.probe import ProbePoint, ProbeRecord
 from foretune.train.checkpoint import LoopState, save_checkpoint
-from foretune.train.loop import autocast, build_optimizer, trainable
-from foretune.train.objective import Row, build_batch, loss_for
+from foretune.train.loop import build_optimizer, trainable
+from foretune.train.objective import Row
 from foretune.train.setup import Setup, build_setup
 from foretune.train.train import device_name, peak_memory_bytes
 
 __all__ = ["probe"]
 
 NUM_STEPS = 6  # measured micro-batches after the longest one and one warm-up
+SEEN_STEPS = 4  # steps of the run that they are taken from
 
 
 def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> ProbeRecord:
@@ -41,6 +42,7 @@ def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> Pro
     points = [_timed_pass(setup, rows, backward=True) for rows in _chosen(setup)][1:]
     update_seconds = _median([_timed_update(parameters, optimizer, setup) for _ in range(3)])
     eval_points = [_timed_pass(setup, rows, backward=False) for rows in _chosen(setup)[1:4]]
+    setup.passes.release()
     with tempfile.TemporaryDirectory(dir=run_dir) as scratch:
         begin = time.perf_counter()
         save_checkpoint(Path(scratch), LoopState(step=1), parameters, optimizer, "probe")
@@ -66,37 +68,40 @@ def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> Pro
 
 
 def _chosen(setup: Setup) -> list[list[Row]]:
-    """The longest possible micro-batch twice (memory, then warm), then micro-batches of the run, spread by size."""
+    """The largest micro-batch that there can be twice (memory, then warm), then some of the run, spread by size."""
     rows, settings = setup.train.rows, setup.settings
-    lengths = [row.length for row in rows]
-    longest = sorted(range(len(rows)), key=lambda i: -lengths[i])[: settings.micro_batch_size]
-    found: list[list[int]] = []
-    for step in range(min(4, settings.num_steps)):
-        batch = global_batch(step, len(rows), settings.global_batch_size, seed=settings.seed)
-        found += micro_batches(
-            batch, lengths, micro_batch_size=settings.micro_batch_size, max_seq_len=settings.max_seq_len
-        )
-    found.sort(key=lambda chosen: len(chosen) * lengths[chosen[0]])
-    spread = [found[round(i * (len(found) - 1) / max(1, NUM_STEPS - 1))] for i in range(NUM_STEPS)]
-    return [[rows[i] for i in chosen] for chosen in [longest, longest, *spread]]
+    found: list[tuple[int, list[Row]]] = []
+    for step in range(min(SEEN_STEPS, settings.num_steps)):
+        chosen = global_batch(step, len(rows), settings.global_batch_size, seed=settings.seed)
+        found += _cut(setup, [rows[i] for i in chosen])
+    longest = sorted(rows, key=lambda row: -row.length)[: settings.global_batch_size]
+    largest = max(_cut(setup, longest), key=lambda pair: pair[0])[1]
+    found.sort(key=lambda pair: pair[0])
+    spread = [found[round(i * (len(found) - 1) / max(1, NUM_STEPS - 1))][1] for i in range(NUM_STEPS)]
+    return [largest, largest, *spread]
+
+
+def _cut(setup: Setup, rows: Sequence[Row]) -> list[tuple[int, list[Row]]]:
+    """The micro-batches of one global batch: computed positions, and rows."""
+    setup.loaded.model.train()
+    return [(micro.num_tokens, list(micro.rows)) for micro in setup.passes.cut(rows, setup.settings.budget_tokens)]
 
 
 def _timed_pass(setup: Setup, rows: Sequence[Row], *, backward: bool) -> ProbePoint:
-    loaded, settings = setup.loaded, setup.settings
-    loaded.model.train(backward)
-    loss_of = loss_for(loaded)
-    _synchronise(loaded.device)
+    setup.loaded.model.train(backward)
+    _synchronise(setup.loaded.device)
+    tokens = pairs = 0
     begin = time.perf_counter()
-    batch = build_batch(rows, settings.pad_id, loaded.device)
     with torch.set_grad_enabled(backward):
-        with autocast(loaded, settings.precision):
-            loss = loss_of(loaded, batch).loss
-        if backward:
-            loss.backward()
-    float(loss.detach())
-    _synchronise(loaded.device)
+        for micro in setup.passes.cut(rows, setup.settings.budget_tokens):
+            loss = micro.loss().loss
+            if backward:
+                loss.backward()
+            float(loss.detach())
+            tokens, pairs = tokens + micro.num_tokens, pairs + micro.num_pairs
+    _synchronise(setup.loaded.device)
     seconds = time.perf_counter() - begin
-    return ProbePoint(num_rows=len(rows), row_tokens=max(row.length for row in rows), seconds=seconds)
+    return ProbePoint(num_rows=1, row_tokens=tokens, seconds=seconds, num_pairs=pairs)
 
 
 def _timed_update(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, setup: Setup) -> float:
@@ -112,7 +117,7 @@ def _timed_update(parameters: dict[str, torch.Tensor], optimizer: torch.optim.Op
 
 def _decode_seconds(setup: Setup, batch_size: int) -> float:
     """Seconds for one generated token of one evaluation batch; 0 for classifiers, which generate nothing."""
-    if setup.loaded.kind == "classify":
+    if setup.loaded.kind in ("classify", "regress"):
         return 0.0
     model: Any = setup.loaded.model
     model.eval()

@@ -1,27 +1,34 @@
-"""Samples to training rows, one builder a kind of model: chat and text, source and target, text and class."""
+"""Samples to training rows, one builder a kind of model: chat, text, source and target, class, number, preference."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from foretune.config.job import PREFERENCE_METHODS
+from foretune.data.faults import fault_error
 from foretune.data.inputs import class_input, plain_text, source_ids, with_end
+from foretune.data.preference import Judged, tokenise_judged, tokenise_pairs
 from foretune.data.samples import Sample
-from foretune.data.tokenise import tokenise_all
+from foretune.data.targets import UNSCALED, Scale, target_numbers
+from foretune.data.tokenise import TokenisedSample, sample_fault, tokenise_all
 from foretune.data.tokenizer import Tokenizer
 from foretune.data.world.shards import masked_token_stream
 from foretune.errors import ConfigError, DataError
-from foretune.train.objective import Row
+from foretune.train.objective import Preference, Row
 
 __all__ = [
     "Rows",
     "build_rows",
     "causal_rows",
     "classify_rows",
+    "judged_rows",
     "packed_rows",
+    "pair_rows",
+    "regress_rows",
     "seq2seq_rows",
     "world_rows",
 ]
@@ -49,10 +56,24 @@ def build_rows(
     train_on: str = "assistant",
     labels: Sequence[str] = (),
     pack: bool = False,
+    method: str = "",
+    scale: Scale = UNSCALED,
 ) -> Rows:
-    """The rows of one split for a model of `kind` (causal, seq2seq, classify). Raises DataError where none is left."""
-    if kind == "classify":
+    """The rows of one split for a model of `kind` (causal, seq2seq, classify, regress) and a method.
+
+    `method` matters where it is dpo, orpo or kto; `scale` is that of the targets of regression. Raises DataError where
+    no row is left.
+    """
+    if method != "kto":
+        _refuse_poor(samples)
+    if method == "kto":
+        built = judged_rows(samples, tokenizer, max_seq_len)
+    elif method in PREFERENCE_METHODS:
+        built = pair_rows(samples, tokenizer, max_seq_len)
+    elif kind == "classify":
         built = classify_rows(samples, tokenizer, labels, max_seq_len)
+    elif kind == "regress":
+        built = regress_rows(samples, tokenizer, scale, max_seq_len)
     elif kind == "seq2seq":
         built = seq2seq_rows(samples, tokenizer, max_seq_len)
     elif pack:
@@ -65,6 +86,17 @@ def build_rows(
             fix="raise train.max_seq_len, shorten the samples, or choose a base with more positions",
         )
     return built
+
+
+def _refuse_poor(samples: Sequence[Sample]) -> None:
+    """Raise DataError where answers that are judged poor would be learned."""
+    faults = [
+        sample_fault(sample, "the answer is judged poor, and would be learned", 'train.method = "kto"')
+        for sample in samples
+        if sample.desirable is False
+    ]
+    if faults:
+        raise fault_error(faults, "this split")
 
 
 def causal_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int, train_on: str) -> Rows:
@@ -101,16 +133,69 @@ def seq2seq_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: i
 def classify_rows(samples: Sequence[Sample], tokenizer: Tokenizer, labels: Sequence[str], max_seq_len: int) -> Rows:
     """Text and class; a text that is too long loses its beginning. Raises DataError on a class not seen in training."""
     number = {label: i for i, label in enumerate(labels)}
+    _check_classes(samples, number)
     rows = []
     for sample in samples:
-        if sample.target not in number:
-            raise DataError(
-                f"{sample.place}: class {sample.target!r} is not among the {len(labels)} classes of the training split",
-                fix="check its spelling, or add training rows of that class",
-            )
         ids = np.asarray(class_input(sample, tokenizer, max_seq_len), dtype=np.int32)
         rows.append(Row(ids, np.zeros(len(ids), dtype=np.float32), label=number[sample.target]))
     return Rows(rows, 0)
+
+
+def _check_classes(samples: Sequence[Sample], known: Mapping[str, int]) -> None:
+    """Raise DataError naming every row whose class the training split does not have."""
+    faults = [
+        sample_fault(
+            sample,
+            f"class {sample.target!r} is not among the {len(known)} classes of the training split",
+            "check its spelling, or add training rows of that class",
+        )
+        for sample in samples
+        if sample.target not in known
+    ]
+    if len(faults) == 1:
+        raise DataError(str(faults[0]), fix=faults[0].fix, faults=tuple(faults))
+    if faults:
+        raise fault_error(faults, "the classes of this split")
+
+
+def regress_rows(samples: Sequence[Sample], tokenizer: Tokenizer, scale: Scale, max_seq_len: int) -> Rows:
+    """Text and standardised number; a text that is too long loses its beginning. Raises DataError on what is none."""
+    rows = []
+    for sample, number in zip(samples, target_numbers(samples), strict=True):
+        ids = np.asarray(class_input(sample, tokenizer, max_seq_len), dtype=np.int32)
+        rows.append(Row(ids, np.zeros(len(ids), dtype=np.float32), value=scale.standardised(number)))
+    return Rows(rows, 0)
+
+
+def pair_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int) -> Rows:
+    """Better and worse conversation of one prompt, for dpo and orpo. Raises DataError naming rows that are no pairs."""
+    data = tokenise_pairs(samples, tokenizer, max_seq_len=max_seq_len)
+    rows = [Row(*_learned(pair.better), preference=Preference(*_learned(pair.worse))) for pair in data.pairs]
+    return Rows(rows, len(data.places), tuple(data.places))
+
+
+def judged_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int) -> Rows:
+    """Answers that are good or poor, each beside its prompt with the answer of the row before it, for kto."""
+    data = tokenise_judged(samples, tokenizer, max_seq_len=max_seq_len)
+    rows = [
+        Row(*_learned(row.whole), preference=_mismatched(row, data.rows[place - 1], max_seq_len))
+        for place, row in enumerate(data.rows)
+    ]
+    return Rows(rows, len(data.places), tuple(data.places))
+
+
+def _learned(sample: TokenisedSample) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(sample.ids, dtype=np.int32), np.asarray(sample.loss_mask, dtype=np.float32)
+
+
+def _mismatched(row: Judged, other: Judged, max_seq_len: int) -> Preference:
+    """The row's prompt with another row's answer, cut at `max_seq_len` tokens."""
+    start, from_ = row.num_prompt_tokens, other.num_prompt_tokens
+    ids = [*row.whole.ids[:start], *other.whole.ids[from_:]][:max_seq_len]
+    mask = [*row.whole.loss_mask[:start], *other.whole.loss_mask[from_:]][:max_seq_len]
+    return Preference(
+        np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.float32), is_desirable=row.is_desirable
+    )
 
 
 def world_rows(num_documents: int, tokenizer: Tokenizer, max_seq_len: int, *, seed: int = WORLD_SEED) -> Rows:

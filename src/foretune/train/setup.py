@@ -4,22 +4,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
+from foretune.config.job import PREFERENCE_METHODS
 from foretune.data.samples import Sample
 from foretune.data.store import DatasetStore
+from foretune.data.targets import UNSCALED, Scale, scale_of, target_numbers
 from foretune.data.tokenizer import Tokenizer
 from foretune.errors import ConfigError
-from foretune.models.adapter import attach_lora, attach_soft_prompt
+from foretune.models.adapter import LoraLinear
 from foretune.models.base import resolve_base
+from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_method_is_not_flat
 from foretune.models.load import LoadedModel, has_bf16, load_model, num_parameters
+from foretune.models.quantise import quantise_note
 from foretune.records.dataset import DatasetRecord
+from foretune.train.attach import Lineage, attach, find_adapter
+from foretune.train.belongs import check_room, check_tokenizer
 from foretune.train.loop import LoopSettings, trainable
+from foretune.train.passes import Passes, choose_passes
+from foretune.train.preference import desirability_weights, preference_passes
+from foretune.train.reference import referenced
 from foretune.train.rows import WORLD_VALIDATION_SEED, Rows, build_rows, world_rows
 
 __all__ = ["WORLD", "Setup", "build_setup", "set_threads"]
@@ -43,6 +54,24 @@ class Setup:
     total_parameters: int
     trainable_parameters: int
     num_threads: int
+    passes: Passes
+    engine: str  # how passes are computed, and why not faster
+    scale: Scale = UNSCALED  # of the targets of regression
+    lineage: Lineage | None = None  # the adapter that training starts from
+    quantise_note: str = ""
+    samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)  # of train and validation; none of the world
+
+    @property
+    def engine_notes(self) -> list[str]:
+        """What the user should hear about the engine."""
+        return [line for line in (self.engine, self.quantise_note, self._lineage_note) if line]
+
+    @property
+    def _lineage_note(self) -> str:
+        if self.lineage is None:
+            return ""
+        kept = "its own rank, alpha, dropout and target modules are kept"
+        return f"starts from adapter {self.lineage.name} (made for {self.lineage.base}): {kept}"
 
 
 def set_threads(job: JobConfig) -> int:
@@ -64,20 +93,82 @@ def build_setup(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) 
             f"method classify needs at least 2 classes, the training split has {len(classes)}",
             fix='set data.task = "classify" and data.target_field, or use method = "lora"',
         )
+    lineage = find_adapter(job.train.advanced.base_adapter, runs_dir=runs_dir, folder=folder)
     loaded = load_model(
         base,
-        num_labels=len(classes),
+        num_labels=1 if job.train.method == "regress" else len(classes),
+        quantise=job.train.advanced.quantise_base,
         random_init=job.train.advanced.init == "random",
         seed=job.seed,
         pad_id=tokenizer.pad_id,
     )
-    _check_vocabulary(loaded, tokenizer)
-    train, validation, derived = _rows(job, splits, loaded, tokenizer, classes)
+    check_tokenizer(loaded, tokenizer)
+    scale = scale_of(target_numbers(splits["train"])) if job.train.method == "regress" and splits else Scale()
+    train, validation, derived = _rows(job, splits, loaded, tokenizer, classes, scale)
     total = num_parameters(loaded.model)
-    _attach(job, loaded, derived)
+    attach(job, loaded, derived, lineage)
     settings = _settings(job, derived, tokenizer.pad_id)
     count = sum(p.numel() for p in trainable(loaded.model).values())
-    return Setup(loaded, tokenizer, train, validation, derived, settings, version, classes, total, count, num_threads)
+    passes, engine = _passes(job, loaded, settings)
+    if job.train.method in PREFERENCE_METHODS:
+        passes, train, validation = _preference(job, loaded, settings, train, validation, run_dir, lineage)
+        engine = engine_line(why_method_is_not_flat(job.train), dropout=0.0)
+    return Setup(
+        loaded,
+        tokenizer,
+        train,
+        validation,
+        derived,
+        settings,
+        version,
+        classes,
+        total,
+        count,
+        num_threads,
+        passes,
+        engine,
+        scale,
+        lineage,
+        quantise_note(job.train.advanced.quantise_base, loaded.device),
+        splits or {},
+    )
+
+
+def _preference(
+    job: JobConfig,
+    loaded: LoadedModel,
+    settings: LoopSettings,
+    train: Rows,
+    validation: Rows,
+    run_dir: Path,
+    lineage: Lineage | None,
+) -> tuple[Passes, Rows, Rows]:
+    """The passes of a preference method, and rows that know what the model thought of them before training."""
+    weights = desirability_weights(train.rows)
+    passes = preference_passes(loaded, job.train, weights=weights, precision=settings.precision, pad_id=settings.pad_id)
+    if job.train.method == "orpo":
+        return passes, train, validation
+    key = f"{job.base} {job.seed} {job.train.model_dump_json()} {lineage.sha256 if lineage else ''}"
+    rows = referenced(
+        passes, [*train.rows, *validation.rows], budget_tokens=settings.budget_tokens, run_dir=run_dir, key=key
+    )
+    count = len(train.rows)
+    return passes, train._replace(rows=rows[:count]), validation._replace(rows=rows[count:])
+
+
+def _passes(job: JobConfig, loaded: LoadedModel, settings: LoopSettings) -> tuple[Passes, str]:
+    """The engine, and a line on it."""
+    advanced = job.train.advanced
+    passes, reason = choose_passes(
+        loaded,
+        precision=settings.precision,
+        pad_id=settings.pad_id,
+        max_seq_len=settings.max_seq_len,
+        engine=advanced.engine,
+        without=advanced.without,
+    )
+    adapters = (module for module in loaded.model.modules() if isinstance(module, LoraLinear))
+    return passes, engine_line(reason, dropout=max((layer.dropout for layer in adapters), default=0.0))
 
 
 def _splits(
@@ -91,25 +182,18 @@ def _splits(
     return splits, record.version, tuple(sorted({sample.target for sample in splits["train"] if sample.target}))
 
 
-def _check_vocabulary(loaded: LoadedModel, tokenizer: Tokenizer) -> None:
-    rows = loaded.model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
-    if tokenizer.vocab_size > rows:
-        raise ConfigError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding only {rows} rows: "
-            "they do not belong together",
-            fix="use the tokenizer of the same checkpoint",
-        )
-
-
 def _rows(
     job: JobConfig,
     splits: dict[str, list[Sample]] | None,
     loaded: LoadedModel,
     tokenizer: Tokenizer,
     classes: tuple[str, ...],
+    scale: Scale,
 ) -> tuple[Rows, Rows, Derived]:
     limit = loaded.max_len or tokenizer.max_len
-    room = limit - job.train.advanced.num_prompt_tokens if limit and job.train.method == "prompt" else limit
+    check_room(job, limit)
+    has_virtual = job.train.method in ("prompt", "prefix")
+    room = limit - job.train.advanced.num_prompt_tokens if limit and has_virtual else limit
     longest = (
         min(job.train.max_seq_len or 1024, room or 1024)
         if splits is None or job.train.method == "pretrain"
@@ -128,6 +212,8 @@ def _rows(
                 train_on=job.train.advanced.train_on,
                 labels=classes,
                 pack=job.train.method == "pretrain",
+                method=job.train.method,
+                scale=scale,
             )
             for name in ("train", "validation")
         )
@@ -138,25 +224,16 @@ def _rows(
         model_max_len=limit,
         device="cuda" if loaded.device.type == "cuda" else "cpu",
         has_bf16=has_bf16(loaded.device),
+        frozen_flat_parameters=_frozen_flat_parameters(job, loaded, train),
     )
     return train, validation, derived
 
 
-def _attach(job: JobConfig, loaded: LoadedModel, derived: Derived) -> None:
-    train = job.train
-    if train.method in ("full", "pretrain"):
-        loaded.model.requires_grad_(True)
-    elif train.method == "prompt":
-        attach_soft_prompt(loaded, num_tokens=train.advanced.num_prompt_tokens, seed=job.seed)
-    else:
-        attach_lora(
-            loaded,
-            rank=train.rank,
-            alpha=derived.alpha,
-            dropout=train.advanced.dropout,
-            target_modules=train.advanced.target_modules,
-            seed=job.seed,
-        )
+def _frozen_flat_parameters(job: JobConfig, loaded: LoadedModel, train: Rows) -> int:
+    config: dict[str, Any] = loaded.model.config.to_dict()
+    longest = max(row.length for row in train.rows)
+    count = num_parameters(loaded.model)
+    return frozen_flat_parameters(config, job.train, count, device=loaded.device.type, max_seq_len=longest)
 
 
 def _settings(job: JobConfig, derived: Derived, pad_id: int) -> LoopSettings:
@@ -182,4 +259,6 @@ def _settings(job: JobConfig, derived: Derived, pad_id: int) -> LoopSettings:
         seed=job.seed,
         pad_id=pad_id,
         max_seconds=seconds,
+        method=job.train.method,
+        quantise_base=advanced.quantise_base,
     )

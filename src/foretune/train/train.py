@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -17,15 +16,23 @@ from types import FrameType
 
 import foretune
 from foretune.config import JobConfig
+from foretune.config.job import WHOLE_METHODS
+from foretune.data.served_files import served_files
 from foretune.errors import DoesNotFit, ForetuneError
+from foretune.models.provenance import AdapterNotes, weights_sha256, write_notes
 from foretune.models.save import save_artefact
+from foretune.records.base import write_atomically
 from foretune.records.events import EventLog
+from foretune.records.parity import ParityRecord
 from foretune.records.run import locked_run
 from foretune.records.training import TrainingRecord
 from foretune.train.checkpoint import sha256_of
+from foretune.train.disk import artefact_bytes, check_disk, checkpoint_bytes, run_bytes
 from foretune.train.loop import FitResult, fit
-from foretune.train.objective import loss_for
+from foretune.train.parity_gate import check_parity, parity
+from foretune.train.pre_flight import audit_tokens, check_isolation
 from foretune.train.setup import Setup, build_setup
+from foretune.train.token_audit import check_tokens
 
 __all__ = ["CHECKPOINTS", "device_name", "peak_memory_bytes", "run_key", "train"]
 
@@ -71,12 +78,13 @@ def train(
     with locked_run(run_dir), EventLog(run_dir) as events, _stop_signals() as flag:
         try:
             setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
+            _pre_flight(job, setup, run_dir)
             _announce(job, setup, events, resume)
             result = fit(
                 setup.loaded,
                 setup.train.rows,
                 setup.validation.rows,
-                loss_for(setup.loaded),
+                setup.passes,
                 setup.settings,
                 events=events,
                 checkpoints=run_dir / CHECKPOINTS,
@@ -97,6 +105,38 @@ def train(
         except ForetuneError as error:
             _report_failure(events, error)
             raise
+
+
+def _pre_flight(job: JobConfig, setup: Setup, run_dir: Path) -> None:
+    """What would make the run worthless or end it early is found before the first step; writes `token_audit.json`.
+
+    Raises DataError, ConfigError, DoesNotFit.
+    """
+    parameters = list(setup.loaded.model.parameters())
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    is_whole = job.train.method in WHOLE_METHODS
+    artefact = artefact_bytes(
+        parameters if is_whole else trained,
+        trains_whole_model=is_whole,
+        has_bf16_weights=setup.settings.precision == "bf16",
+    )
+    needed = run_bytes(checkpoint_bytes(trained), artefact, keep_checkpoints=setup.settings.keep_checkpoints)
+    check_disk(run_dir, needed, "the run")
+    if "train" in setup.samples:
+        record = audit_tokens(
+            job,
+            setup.loaded,
+            setup.tokenizer,
+            setup.train,
+            setup.validation,
+            setup.samples["train"],
+            max_seq_len=setup.derived.max_seq_len,
+        )
+        record.write(run_dir)
+        check_tokens(record)
+    check_isolation(
+        setup.loaded, setup.passes, setup.train.rows, method=job.train.method, precision=setup.settings.precision
+    )
 
 
 def _report_failure(events: EventLog, error: ForetuneError) -> None:
@@ -135,7 +175,7 @@ def _announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool) -> N
 
 
 def _notes(setup: Setup) -> list[str]:
-    notes = list(setup.derived.warnings)
+    notes = [*setup.derived.warnings, *setup.engine_notes]
     if setup.train.num_dropped:
         notes.append(
             f"{setup.train.num_dropped} training samples are longer than {setup.derived.max_seq_len} tokens and were "
@@ -144,6 +184,20 @@ def _notes(setup: Setup) -> list[str]:
     if setup.validation.num_dropped:
         notes.append(f"{setup.validation.num_dropped} validation samples are too long and were left out")
     return notes
+
+
+def _adapter_notes(job: JobConfig, setup: Setup, base_sha256: str) -> AdapterNotes:
+    """What the adapter rests on, for whoever loads it."""
+    return AdapterNotes(
+        method=job.train.method,
+        base=job.base,
+        base_sha256=base_sha256,
+        quantise_base=job.train.advanced.quantise_base,
+        base_adapter=setup.lineage.name if setup.lineage else "",
+        base_adapter_sha256=setup.lineage.sha256 if setup.lineage else "",
+        target_mean=setup.scale.mean,
+        target_deviation=setup.scale.deviation,
+    )
 
 
 def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> TrainingRecord:
@@ -157,11 +211,20 @@ def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> T
         labels=setup.labels,
         dtype=setup.settings.precision,
     )
+    if job.train.method == "full":
+        _write_served_files(setup, artefact)
+    base_sha256 = weights_sha256(setup.loaded.folder)
+    if job.train.method not in WHOLE_METHODS:
+        write_notes(artefact, _adapter_notes(job, setup, base_sha256))
+    peak = peak_memory_bytes()  # before the gate loads the artefact beside the model
+    compared = _parity(job, setup, artefact, run_dir)
     hours = state.seconds / 3600
     record = TrainingRecord(
         run_id=run_dir.name,
         base=job.base,
-        base_sha256=_weights_hash(setup.loaded.folder),
+        base_sha256=base_sha256,
+        base_adapter=setup.lineage.name if setup.lineage else "",
+        base_adapter_sha256=setup.lineage.sha256 if setup.lineage else "",
         method=job.train.method,
         dataset_version=setup.dataset_version,
         foretune_version=foretune.__version__,
@@ -179,7 +242,7 @@ def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> T
         seconds=state.seconds,
         train_seconds=state.train_seconds,
         tokens_per_second=state.num_tokens / max(state.train_seconds, 1e-9),
-        peak_memory_bytes=peak_memory_bytes(),
+        peak_memory_bytes=peak,
         cost_usd=hours * job.plan.price_per_hour_usd,
         stop_reason=result.stop_reason,
         best_step=state.best_step,
@@ -192,6 +255,34 @@ def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> T
         artefact_sha256={path.name: sha256_of(path.read_bytes()) for path in sorted(artefact.iterdir())},
         labels=setup.labels,
         warnings=tuple(_notes(setup)),
+        parity=compared,
+    )
+    record.write(run_dir)
+    if compared is not None:
+        check_parity(compared)
+    return record
+
+
+def _write_served_files(setup: Setup, artefact: Path) -> None:
+    """The chat template and the stop tokens beside a whole model, so that any server asks it as it was trained."""
+    file = setup.loaded.folder / "generation_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name, text in served_files(setup.tokenizer, settings).items():
+        write_atomically(artefact / name, text)
+
+
+def _parity(job: JobConfig, setup: Setup, artefact: Path, run_dir: Path) -> ParityRecord | None:
+    """The artefact, loaded as it will be served, held against the model that was trained; writes `parity.json`."""
+    if "validation" not in setup.samples or job.train.advanced.quantise_base != "none":
+        return None
+    record = parity(
+        setup.loaded,
+        setup.tokenizer,
+        setup.samples["validation"],
+        base=None if job.train.advanced.init == "random" else setup.loaded.folder,
+        artefact=artefact,
+        max_seq_len=setup.derived.max_seq_len,
+        has_bf16_weights=job.train.method in WHOLE_METHODS and setup.settings.precision == "bf16",
     )
     record.write(run_dir)
     return record
@@ -205,14 +296,6 @@ def peak_memory_bytes() -> int:
         return int(torch.cuda.max_memory_allocated())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _weights_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from foretune.records.evaluation import Answer, EvaluationRecord
 from foretune.ui.charts import share_bar
 from foretune.ui.words import SYSTEMS, metric_name, plural, show_number
 
-__all__ = ["AnswerBoard", "Case", "Side", "answer_board"]
+__all__ = ["AnswerBoard", "Case", "Pair", "Side", "answer_board", "differing", "paired_answers", "score_key"]
 
 NUM_WORST, NUM_BEST = 4, 3
 MOST_QUESTION, MOST_ANSWER = 700, 500  # characters shown
@@ -56,7 +56,9 @@ class AnswerBoard:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
+    """One sample answered by the baseline and by the candidate, with the score of each."""
+
     baseline: Answer
     tuned: Answer
     before: float
@@ -64,6 +66,7 @@ class _Pair:
 
     @property
     def change(self) -> float:
+        """Candidate minus baseline."""
         return self.after - self.before
 
 
@@ -71,8 +74,8 @@ def answer_board(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> Ans
     """The comparison answer by answer; None where no sample was answered by both systems."""
     if is_lower_better(evaluation.primary_metric):  # raw text: there is nothing that was answered
         return None
-    key = _score_key(evaluation, answers)
-    pairs = _pairs(evaluation, answers, key)
+    key = score_key(evaluation, answers)
+    pairs = paired_answers(evaluation, answers, key)
     if not pairs:
         return None
     outcomes = _outcomes(pairs)
@@ -88,27 +91,28 @@ def answer_board(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> Ans
     )
 
 
-def _score_key(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> str:
+def score_key(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> str:
     """The score of single answers nearest to the primary metric; metrics over all samples have none of their own."""
     keys = next((tuple(answer.scores) for answer in answers if answer.system == evaluation.candidate), ())
     wanted = (evaluation.primary_metric, "exact_match", *keys)
     return next((key for key in wanted if key in keys), evaluation.primary_metric)
 
 
-def _pairs(evaluation: EvaluationRecord, answers: Sequence[Answer], key: str) -> list[_Pair]:
+def paired_answers(evaluation: EvaluationRecord, answers: Sequence[Answer], key: str) -> list[Pair]:
+    """The samples that baseline and candidate both answered, with their scores named `key`."""
     by_system: dict[str, dict[str, Answer]] = {evaluation.baseline: {}, evaluation.candidate: {}}
     for answer in answers:
         if answer.system in by_system and key in answer.scores:
             by_system[answer.system][answer.sample_id] = answer
     before, after = by_system[evaluation.baseline], by_system[evaluation.candidate]
     return [
-        _Pair(before[sample], tuned, before[sample].scores[key], tuned.scores[key])
+        Pair(before[sample], tuned, before[sample].scores[key], tuned.scores[key])
         for sample, tuned in after.items()
         if sample in before
     ]
 
 
-def _outcomes(pairs: Sequence[_Pair]) -> tuple[tuple[int, str, str], ...]:
+def _outcomes(pairs: Sequence[Pair]) -> tuple[tuple[int, str, str], ...]:
     """Right and wrong where scores are 0 or 1, else better, equal and worse."""
     if all(score in (0.0, 1.0) for pair in pairs for score in (pair.before, pair.after)):
         kinds = [(pair.before == 1, pair.after == 1) for pair in pairs]
@@ -126,7 +130,7 @@ def _outcomes(pairs: Sequence[_Pair]) -> tuple[tuple[int, str, str], ...]:
     )
 
 
-def _case(pair: _Pair, evaluation: EvaluationRecord) -> Case:
+def _case(pair: Pair, evaluation: EvaluationRecord) -> Case:
     messages = pair.tuned.messages
     asked = [index for index, message in enumerate(messages) if message.get("role") == "user"]
     last = asked[-1] if asked else len(messages) - 1

@@ -16,7 +16,6 @@ __all__ = [
     "Scale",
     "axis",
     "change_bar",
-    "histogram",
     "interval_bar",
     "loss_chart",
     "matrix_shades",
@@ -160,25 +159,6 @@ def share_bar(shares: Sequence[tuple[float, str, str]], label: str) -> Markup:
             parts.append(bar(round(x, 3), max(0.2, width - 0.4), "0", "18", f"fill {name}", title))
         x += width
     return svg(18, label, *parts)
-
-
-def histogram(counts: Sequence[int], largest: float, unit: str, label: str) -> Markup:
-    """Counts in equal bins from 0 to `largest`."""
-    top, width = max(counts, default=0) or 1, 100 / max(1, len(counts))
-    bin_size = largest / max(1, len(counts))
-    parts = [
-        bar(
-            round(index * width + 0.12 * width, 3),
-            0.76 * width,
-            round(100 - 100 * count / top, 3),
-            round(100 * count / top, 3),
-            "fill tuned",
-            f"{count:,} with {index * bin_size:,.0f} to {(index + 1) * bin_size:,.0f} {unit}",
-        )
-        for index, count in enumerate(counts)
-        if count
-    ]
-    return svg(96, label, *parts, line(0, 100, 100, 100, "base"), name="histogram")
 
 
 def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

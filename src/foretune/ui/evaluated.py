@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ FRACTION = Scale(0.0, 1.0, 0.2)
 MOST_CLASSES = 12  # a larger confusion matrix becomes a list of the most frequent confusions
 NUM_CONFUSIONS = 12
 COUNTS = {1: "One", 2: "Two", 3: "Three", 4: "Four"}
+MOST_COLUMN = 24  # characters of a class above its column
 MOST_PROMPT = 240  # characters shown
 
 
@@ -52,23 +53,30 @@ class SystemsView:
 
 
 def systems_view(evaluation: EvaluationRecord) -> SystemsView:
-    """Every system with its interval on one scale."""
+    """Every system with its interval on one scale, the best on the metric that decides first."""
     metric = evaluation.primary_metric
     measure = Measure(metric, evaluation)
     values = [system.metrics[metric] for system in evaluation.systems]
     scale = FRACTION if measure.is_fraction else scale_of(min(v.ci_low for v in values), max(v.ci_high for v in values))
-    rows = tuple(_system_row(system, measure, scale) for system in evaluation.systems)
+    ranked = _ranked(evaluation.systems, measure)
+    rows = tuple(_system_row(system, measure, scale) for system in ranked)
     return SystemsView(
         title=f"{COUNTS.get(len(rows), str(len(rows)))} systems on the same samples",
         metric=measure.name,
         rows=rows,
         axis=axis(scale, [f"{100 * t:.0f} %" if measure.is_fraction else show_number(t) for t in scale.ticks]),
-        columns=tuple(system_name(system) for system in evaluation.systems),
-        table=_metric_table(evaluation),
-        asked=tuple((system_name(system), system.prompt) for system in evaluation.systems if system.prompt),
+        columns=tuple(system_name(system) for system in ranked),
+        table=_metric_table(evaluation, ranked),
+        asked=tuple((system_name(system), system.prompt) for system in ranked if system.prompt),
         visible=measure.change(evaluation.smallest_visible_difference).lstrip("+"),
         human_eval_queue=evaluation.human_eval_queue,
     )
+
+
+def _ranked(systems: Sequence[SystemResult], measure: Measure) -> tuple[SystemResult, ...]:
+    """The best first, by the metric that decides and never by the loss (R267); equal ones stay in their order."""
+    sign = 1 if measure.is_lower_better else -1
+    return tuple(sorted(systems, key=lambda system: sign * system.metrics[measure.metric].value))
 
 
 def _system_row(system: SystemResult, measure: Measure, scale: Scale) -> SystemRow:
@@ -86,12 +94,14 @@ def _system_row(system: SystemResult, measure: Measure, scale: Scale) -> SystemR
     )
 
 
-def _metric_table(evaluation: EvaluationRecord) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    names = list(dict.fromkeys(name for system in evaluation.systems for name in system.metrics))
+def _metric_table(
+    evaluation: EvaluationRecord, systems: Sequence[SystemResult]
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    names = list(dict.fromkeys(name for system in systems for name in system.metrics))
     rows = []
     for name in names:
         measure = Measure(name, evaluation)
-        cells = [system.metrics.get(name) for system in evaluation.systems]
+        cells = [system.metrics.get(name) for system in systems]
         shown = tuple(("–", "") if c is None else (measure.value(c.value), measure.interval(c)) for c in cells)
         rows.append((measure.name, shown))
     return tuple(rows)
@@ -160,10 +170,10 @@ def confusion_view(evaluation: EvaluationRecord) -> ConfusionView | None:
     counts: list[list[int]] = confusion["counts"]
     if not any(row[len(labels) :] != [0] * (len(row) - len(labels)) for row in counts):
         counts = [row[: len(labels)] for row in counts]
-    columns = (*labels, *["no class"] * (len(counts[0]) - len(labels)))
+    columns = (*map(_short, labels), *["no class"] * (len(counts[0]) - len(labels)))
     shades = matrix_shades(counts)
     wrong = [
-        (labels[row], columns[column], count)
+        (labels[row], (*labels, *columns[len(labels) :])[column], count)
         for row, line in enumerate(counts[: len(labels)])
         for column, count in enumerate(line)
         if count and row != column
@@ -183,6 +193,11 @@ def confusion_view(evaluation: EvaluationRecord) -> ConfusionView | None:
         if len(labels) > MOST_CLASSES
         else (),
     )
+
+
+def _short(label: str) -> str:
+    """A class as the head of a column."""
+    return label if len(label) <= MOST_COLUMN else f"{label[: MOST_COLUMN - 1]}…"
 
 
 @dataclass(frozen=True)

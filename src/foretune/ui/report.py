@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import foretune
 from foretune.errors import NotFound
 from foretune.records.base import write_atomically
-from foretune.ui import evaluated, sections, trained
+from foretune.ui import evaluated, planned, sections, settings, tokens, trained, verdicts
 from foretune.ui.answers import answer_board
 from foretune.ui.run_folder import RunFolder, read_run_folder
 from foretune.ui.summary import headline, predictions, report_summary
@@ -69,7 +69,12 @@ def page(run: RunFolder) -> dict[str, Any]:
         "headline": headline(run),
         "cards": trained.card_charts(predictions(run)),
         "model": trained.model_facts(run),
+        "badges": sections.badges(run),
+        "settings": settings.settings_view(run.resolved) if run.resolved else None,
+        "slices": verdicts.slices_view(evaluation, run.answers) if evaluation else None,
+        "changes": verdicts.verdict_changes(evaluation, run.answers) if evaluation else (),
         "systems": evaluated.systems_view(evaluation) if evaluation else None,
+        "plan": planned.plan_view(run),
         "curves": trained.curves_view(run),
         "board": answer_board(evaluation, run.answers) if evaluation else None,
         "skills": evaluated.skills_view(evaluation) if evaluation else None,
@@ -79,6 +84,9 @@ def page(run: RunFolder) -> dict[str, Any]:
         "symptoms": sections.symptom_rows(run.diagnosis),
         "data": sections.data_view(run),
         "prompts": evaluated.prompt_rows(evaluation) if evaluation else None,
+        "tokens": tokens.tokens_view(run.path),
+        "parity": tokens.parity_view(run.path),
+        "post_mortem": tokens.post_mortem_view(run.path),
         "reproduction": sections.reproduction(run),
         "warnings": sections.warning_list(run),
     }

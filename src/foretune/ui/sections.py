@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from foretune.diagnose import SYMPTOMS, Symptom, apply_patch
-from foretune.records.audit import AuditRecord, TokenStats
+from foretune.records.audit import AuditRecord
 from foretune.records.diagnosis import Cause, DiagnosisRecord
 from foretune.records.training import TrainingRecord
-from foretune.ui.charts import histogram
+from foretune.ui.audited import AuditView, audit_view
+from foretune.ui.portrait import read_rows
 from foretune.ui.run_folder import RunFolder
+from foretune.ui.settings import longest_row
 
-__all__ = ["data_view", "diagnosis_view", "reproduction", "symptom_rows", "warning_list"]
+__all__ = ["badges", "data_view", "diagnosis_view", "reproduction", "symptom_rows", "warning_list"]
 
 
 def diagnosis_view(record: DiagnosisRecord) -> list[tuple[Cause, str, str]]:
@@ -41,42 +41,26 @@ def symptom_rows(record: DiagnosisRecord | None) -> list[tuple[Symptom, str, str
     return rows
 
 
-@dataclass(frozen=True)
-class DataView:
-    """Splits, lengths and findings of the data set."""
-
-    splits: tuple[tuple[str, str, str], ...]  # name, samples, hash
-    lengths: tuple[tuple[str, tuple[str, ...]], ...]  # split, figures in the order of the table's head
-    histogram: Markup | None
-    longest: str
+def badges(run: RunFolder) -> list[tuple[str, str]]:
+    """What the diagnosis says of the curves, as (class, words): each cause found, or that there is none (R253)."""
+    if run.diagnosis is None:
+        return [("open", "not diagnosed yet")] if run.curves.train else []
+    found = [("lost", cause.mode.replace("_", " ")) for cause in run.diagnosis.causes]
+    return found or [("gained", "nothing found")]
 
 
-def data_view(run: RunFolder) -> DataView | None:
-    """The data summary; None where neither `dataset.json` nor `audit.json` is there."""
+def data_view(run: RunFolder) -> AuditView | None:
+    """The data as the audit found it; None where neither `dataset.json` nor `audit.json` is there.
+
+    The rows themselves are shown where the stored version of the data still lies beside the run.
+    """
     if run.dataset is None and run.audit is None:
         return None
-    splits = run.dataset.splits if run.dataset else {}
-    chart, longest = _token_histogram(run.audit)
-    return DataView(
-        splits=tuple((name, f"{split.num_samples:,}", split.sha256[:12]) for name, split in splits.items()),
-        lengths=tuple(_length_row(name, stats) for name, stats in run.audit.tokens.items()) if run.audit else (),
-        histogram=chart,
-        longest=longest,
-    )
-
-
-def _length_row(split: str, stats: TokenStats) -> tuple[str, tuple[str, ...]]:
-    figures = [stats.mean, stats.p50, stats.p95, stats.max, stats.answer_mean, stats.answer_max]
-    cut = "0" if stats.truncated_fraction == 0 else f"{100 * stats.truncated_fraction:.2g} %"
-    return split, (*(f"{figure:,.0f}" for figure in figures), cut)
-
-
-def _token_histogram(audit: AuditRecord | None) -> tuple[Markup | None, str]:
-    stats = audit.tokens.get("train") if audit else None
-    if stats is None or not any(stats.histogram):
-        return None, ""
-    label = f"Training sample lengths: half up to {stats.p50:.0f} tokens, the longest {stats.max}"
-    return histogram(stats.histogram, stats.max, "tokens", label), f"{stats.max:,}"
+    version = run.dataset.version if run.dataset else ""
+    audit = run.audit or AuditRecord(dataset_version=version, num_samples=0, findings=())
+    rows = read_rows(run.path) if run.dataset else None
+    limit = longest_row(run, rows.tokenizer if rows else None)
+    return audit_view(audit, run.dataset, rows, max_seq_len=limit, run_id=run.run_id)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from foretune.units import show_bytes, show_count, show_seconds, show_usd
 
 __all__ = ["CurvesView", "card_charts", "curves_view", "model_facts"]
 
+BYTES_A_WEIGHT = 4  # of the artefact, which is written in fp32
+
 
 def card_charts(predictions: Sequence[Prediction]) -> list[tuple[Prediction, Markup]]:
     """Each prediction with its small chart."""
@@ -38,10 +40,17 @@ def model_facts(run: RunFolder) -> tuple[str, str] | None:
         return None
     share = source.trainable_parameters / max(1, source.total_parameters)
     trained, total = show_count(source.trainable_parameters), show_count(source.total_parameters)
-    size = _artefact_bytes(run)
-    saved = f", saved in {show_bytes(size)}" if size else ""
     method = TRAINING_METHODS.get(source.method, source.method)
-    return f"{100 * share:.3g} %", f"{trained} of {total} parameters, {method}{saved}"
+    return f"{100 * share:.3g} %", f"{trained} of {total} parameters, {method}{_saved_in(run)}"
+
+
+def _saved_in(run: RunFolder) -> str:
+    """The size of what training leaves, predicted and actual: 4 bytes a trained weight, as plan counts them (R191)."""
+    size = _artefact_bytes(run)
+    predicted = show_bytes(BYTES_A_WEIGHT * run.plan.trainable_parameters) if run.plan else ""
+    if not size:
+        return f", will be saved in about {predicted}" if predicted else ""
+    return f", saved in {show_bytes(size)}" + (f" (predicted {predicted})" if predicted else "")
 
 
 def _artefact_bytes(run: RunFolder) -> int:

@@ -49,7 +49,12 @@ TRAINING_METHODS = {
     "lora": "LoRA",
     "full": "full fine-tuning",
     "prompt": "soft prompt",
+    "prefix": "learned prefix",
     "classify": "classification head",
+    "regress": "head for a number",
+    "dpo": "preference pairs (DPO)",
+    "orpo": "preference pairs (ORPO)",
+    "kto": "judged answers (KTO)",
     "pretrain": "pretraining",
 }
 QUANTITIES = {

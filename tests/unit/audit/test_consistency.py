@@ -20,7 +20,7 @@ from foretune.audit.checks.consistency import (
     unit_forms,
 )
 from foretune.audit.checks.structure import json_shapes, key_styles
-from foretune.audit.forms import dates, numbers, times, units
+from foretune.audit.forms import dates, marked_numbers, numbers, times, units
 from planting import Fault, chats, planted, subject_of
 
 RNG = random.Random(7)
@@ -206,3 +206,29 @@ def test_real_answers_with_planted_blanks_and_ends(shared_data: Path) -> None:
         score = planted(check, summaries, fault, 0.05)
         assert score.recall >= 0.95
         assert score.precision >= 0.9
+
+
+def worked(num: int) -> str:
+    return f"She earns 12*{num}=<<12*{num}={12 * num}>>{12 * num:,}.\n#### {12 * num}"
+
+
+def test_a_final_answer_may_have_a_form_of_its_own() -> None:
+    """Half the numbers have commas, half none: behind each sign there is a usual form all the same."""
+    answers = [worked(100 + 7 * n) for n in range(300)]
+
+    def regrouped(text: str, rng: random.Random) -> str:
+        return re.sub(r"(?<=#### )(\d+)", lambda match: f"{int(match[1]):,}", text)
+
+    assert number_forms(subject_of(chats(answers))) == []
+    score = planted(number_forms, answers, regrouped, 0.05)
+    assert score.recall >= 0.95
+    assert score.precision >= 0.95
+
+
+def test_marks_before_numbers() -> None:
+    found = {(form.topic, form.form) for form in marked_numbers("=<<1200>>1,200 costs $1'500; in 2024 and 999")}
+    assert found == {
+        ("thousands behind '=<<'", "nothing"),
+        ("thousands behind '>>'", "commas"),
+        ("thousands behind '$'", "apostrophes"),
+    }

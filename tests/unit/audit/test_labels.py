@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune.audit.checks.labels import label_noise, label_noise_rows
+from foretune.audit.checks.labels import label_noise, label_noise_rows, num_listed
 from foretune.audit.subject import Subject
 from foretune.data.samples import Message, Sample
 from foretune.errors import DataError
@@ -116,3 +116,30 @@ def test_banking77_as_measured(shared_data: Path) -> None:
     assert abs(noise.rate - 0.1) <= 0.02
     assert hits >= 0.85 * len(wrong)
     assert hits >= 0.85 * noise.num_flagged
+
+
+def test_classes_that_overlap_are_a_range_and_blame_no_row() -> None:
+    """Half the texts of each class could be of either: no model can tell their wrong labels."""
+    random = np.random.default_rng(5)
+    texts, labels = [], []
+    for row in range(1200):
+        label = "yes" if row % 2 else "no"
+        told = "agree" if label == "yes" else "refuse"
+        texts.append(" ".join([*random.choice(FILLER, 6), told if random.random() < 0.4 else "perhaps"]))
+        labels.append(label)
+    noise = label_noise(texts, labels)
+    assert not noise.is_separable
+    assert noise.num_flagged == 0
+    assert noise.least == 0 <= noise.rate <= noise.most
+
+
+def test_mistakes_between_like_classes_are_in_the_range_and_in_the_list() -> None:
+    texts, labels = texts_and_labels()
+    names = sorted(set(labels))
+    partner = {name: names[at ^ 1] if at ^ 1 < len(names) else name for at, name in enumerate(names)}
+    wrong = set(np.random.default_rng(2).permutation(len(labels))[: len(labels) // 10].tolist())
+    noisy = [partner[label] if row in wrong else label for row, label in enumerate(labels)]
+    noise = label_noise(texts, noisy)
+    assert noise.least <= 0.1 <= noise.most + 0.03
+    listed = set(noise.order[: max(noise.num_flagged, num_listed(noise, len(texts)))])
+    assert len(listed & wrong) >= 0.8 * len(wrong)

@@ -132,3 +132,21 @@ def test_what_is_no_index_or_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotFound, match="no benchmark files"):
         build_index(tmp_path / "empty")
+
+
+@pytest.mark.req("R118")
+def test_test_rows_like_validation_rows_are_told() -> None:
+    """What chooses the checkpoint may not judge it: a copy in validation is named, equal or nearly so."""
+    text = sentence(1, 20)
+    known = samples("validation", [(text, "a"), (sentence(7), "b")])
+    held = samples("test", [(text, "a"), (text.replace("e", "x", 1), "c"), (sentence(8), "e")])
+    rows = Subject(
+        {"train": samples("train", [(sentence(9), "z")]), "validation": known, "test": held},
+        task="chat",
+        tokenizer=None,
+        max_seq_len=0,
+    )
+    (finding,) = near_leaks(rows)
+    assert set(finding.sample_ids) == {"test0", "test1"}
+    assert "like validation row" in finding.evidence[0]
+    assert exact_leaks(rows) == []

@@ -59,6 +59,23 @@ def test_right_answers_are_left_alone() -> None:
     assert reference_faults(inputs, answers) == {}
 
 
+def test_a_denied_word_says_the_opposite() -> None:
+    """The same words in every answer; only the negation tells the value."""
+    random = np.random.default_rng(4)
+    inputs, answers, bad = [], [], set()
+    for row in range(600):
+        value = str(random.choice(["yes", "no"]))
+        is_wrong = row % 20 == 0
+        is_denied = (value == "no") != is_wrong
+        wording = random.choice(["is not a family friendly home", "isn't family friendly"])
+        wording = str(wording) if is_denied else "is a family friendly home"
+        inputs.append({"name": str(random.choice(NAMES)), "friendly": value})
+        answers.append(f"{inputs[-1]['name']} {wording}.")
+        bad |= {row} if is_wrong else set()
+    found = set(reference_faults(inputs, answers))
+    assert len(found & bad) >= 0.9 * len(bad)
+
+
 def test_a_name_that_is_not_there() -> None:
     inputs, answers, _ = homes(wrong=0)
     answers[7] = answers[7].replace(inputs[7]["name"], "This place")
@@ -115,10 +132,10 @@ def test_few_rows_and_plain_questions_are_not_judged() -> None:
 
 
 def test_e2e_as_measured(shared_data: Path) -> None:
-    """The test references of E2E against the cleaned ones: precision .967, recall .745 (2026-11)."""
+    """The test references of E2E against the cleaned ones: precision .969, recall .759 (2026-11)."""
     with (shared_data / "e2e_cleaning" / "cleaned-data" / "test-fixed.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = reference_faults([slots_of(row["orig_mr"]) for row in rows], [row["ref"] for row in rows])
     wrong = {number for number, row in enumerate(rows) if row["fixed"] == "1"}
     assert len(wrong & found.keys()) >= 0.95 * len(found)
-    assert len(wrong & found.keys()) >= 0.72 * len(wrong)
+    assert len(wrong & found.keys()) >= 0.75 * len(wrong)

@@ -23,6 +23,7 @@ from foretune.config.read import ResolvedJob
 from foretune.errors import ConfigError, GateRefused
 from foretune.journey import Outcome
 from foretune.records.audit import Finding
+from foretune.records.dataset import DatasetRecord
 from foretune.records.events import EventLog
 from foretune.records.run import locked_run
 from foretune.steps import create_job_run, reconcile_run
@@ -75,6 +76,44 @@ def test_init_writes_a_job_that_reads_and_its_data(cli: Cli, tmp_path: Path, tem
         schema = json.loads((job_file.parent / job.evaluate.json_schema).read_text())
         for row in rows:
             jsonschema.validate(json.loads(row["messages"][-1]["content"]), schema)
+
+
+def test_init_leaves_a_source_card_beside_the_data(cli: Cli, tmp_path: Path) -> None:
+    assert cli("init", "sentiment", "demo", "--rows", "10").code == 0
+    card = json.loads((tmp_path / "demo" / "data" / "source.json").read_text())
+    assert (card["licence"], card["share"], card["retrieved_at"][-1]) == ("Apache-2.0", "public", "Z")
+    audited = cli("audit", "demo/job.toml", "--json").document
+    assert audited["warnings"] == [] and audited["sources"][0]["licence"] == "Apache-2.0"
+    assert audited["sources"][0]["name"] == "foretune template sentiment, seed 0"
+
+
+@pytest.mark.req("R024")
+def test_init_lists_templates_and_use_cases_that_wait_for_data(cli: Cli, tmp_path: Path) -> None:
+    listed = {row["name"]: row for row in cli("init", "--list", "--json").document["templates"]}
+    assert {name for name, row in listed.items() if row["data"] == "generated"} == set(api.TEMPLATES)
+    assert {"sarcasm-detection", "paper-summary", "legal-analysis", "hospital-chat"} <= set(listed)
+    assert all(row["goal"] and row["metric"] for row in listed.values())
+    assert all(len(line) <= 80 for line in cli("init", "--list").out.splitlines())
+    result = cli("init", "legal-analysis", "law")
+    assert result.code == 0 and "Now put your rows into law/data/legal-analysis.jsonl" in result.out
+    assert read_job(tmp_path / "law" / "job.toml").data.group_field == "document"
+    assert result.out.endswith("Next: foretune audit law/job.toml\n")
+    assert cli("init", "legal-analysis", "law").code == 2 and cli("init").code == 2
+    unknown = cli("init", "sarcasm")
+    assert unknown.code == 4 and "did you mean sarcasm-detection?" in unknown.err
+
+
+def test_audit_puts_faulty_rows_aside_and_goes_on(cli: Cli, tmp_path: Path) -> None:
+    good = [json.dumps({"prompt": f"what is {n} and {n * 7}?", "completion": str(n * 8)}) for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*good, '{"prompt": "half', "null"]) + "\n")
+    stopped = cli("audit", "rows.jsonl")
+    assert stopped.code == 3 and "--rejected FILE" in stopped.err and "rows.jsonl:41" in stopped.err
+    result = cli("audit", "rows.jsonl", "--rejected", "aside.jsonl")
+    assert result.code == 0 and "2 faults; the rows are put aside in aside.jsonl" in " ".join(result.out.split())
+    assert [json.loads(line)["line"] for line in Path("aside.jsonl").read_text().splitlines()] == [41, 42]
+    document = cli("audit", "rows.jsonl", "--set", "data.advanced.on_fault=reject", "--json").document
+    assert document["num_rejected"] == 2 and document["audit"]["num_samples"] == 40
+    assert not (tmp_path / "runs").exists()
 
 
 def test_init_is_repeatable_and_seeded(cli: Cli, tmp_path: Path) -> None:
@@ -156,12 +195,15 @@ def test_audit_errors_are_exit_3_and_the_findings_are_the_answer(
 ) -> None:
     places = tuple(f"d.jsonl:{n}" for n in range(1, 8))
     bad = Finding(id="DATA007", severity="error", title="no answer", count=7, places=places, fix="add one")
-    monkeypatch.setattr(api, "audit", lambda path, settings: audit_record(bad))
+    data = DatasetRecord(version="0", task="chat", sources=(), splits={}, num_rejected=2, warnings=("no licence",))
+    monkeypatch.setattr(api, "audited", lambda path, **options: api.Audited(data, audit_record(bad)))
     result = cli("audit", "d.jsonl")
     assert result.code == 3
     assert "error   DATA007 no answer (7 rows)" in result.out
     assert "d.jsonl:5 and 2 more" in result.out
-    assert cli("audit", "d.jsonl", "--json").document["audit"]["findings"][0]["count"] == 7
+    assert "warning: no licence" in result.out
+    document = cli("audit", "d.jsonl", "--json").document
+    assert document["audit"]["findings"][0]["count"] == 7 and document["num_rejected"] == 2
 
 
 # --- evaluate, diagnose, report, chat -------------------------------------------------------------------------------

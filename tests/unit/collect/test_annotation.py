@@ -278,3 +278,15 @@ def test_impossible_exports_are_refused(guidelines: Guidelines, tmp_path: Path) 
     with pytest.raises(NotFound):
         read_tasks(tmp_path / "nowhere")
     assert list(tmp_path.glob("to-*")) == []
+
+
+def test_what_is_known_of_a_row_goes_with_its_answer(guidelines: Guidelines, tmp_path: Path) -> None:
+    sample = Sample("n1", text="news", meta={"published_at": "2026-11-20", "provenance": None})
+    (task,) = answer_tasks([sample], guidelines)
+    assert task.meta == {"published_at": "2026-11-20"}
+    export_tasks([task], tmp_path, ["ann"])
+    assert "2026-11-20" not in (tmp_path / "to-ann.csv").read_text(encoding="utf-8-sig")
+    fill(tmp_path / "to-ann.csv", {"n1": "a line"}, approved="yes")
+    answers = import_answers([tmp_path / "to-ann.csv"], read_tasks(tmp_path))
+    (made,) = annotated_samples(answers, read_tasks(tmp_path), retrieved_at=NOW)
+    assert made.meta["published_at"] == "2026-11-20" and made.target == "a line"

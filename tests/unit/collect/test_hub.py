@@ -243,7 +243,83 @@ def test_a_job_names_a_hub_data_set_as_its_path(serve: Serve, tmp_path: Path, mo
     assert any("non-commercial" in warning for warning in record.warnings)
 
 
+@pytest.fixture
+def hub_cli(serve: Serve, cli: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line with a hub on this machine; call it with the hub's answers."""
+    from huggingface_hub import constants
+
+    def start(hub: Answerer) -> Any:
+        web = serve(hub)
+        monkeypatch.setattr(constants, "ENDPOINT", web.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", web.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        return cli, web
+
+    return start
+
+
+@pytest.mark.req("R092")
+def test_audit_takes_a_data_set_of_the_hub(hub_cli: Any) -> None:
+    hub = Hub()
+    configs = [
+        {
+            "config_name": "en",
+            "data_files": [{"split": "train", "path": "en.jsonl"}, {"split": "test", "path": "t.jsonl"}],
+        }
+    ]
+    hub.add("owner/tweets", {"en.jsonl": pairs(60), "t.jsonl": pairs(20, 1)}, {"license": "mit", "configs": configs})
+    cli, web = hub_cli(hub)
+    found = cli("audit", "hf:owner/tweets:en:train", "--set", "data.target_field=label", "--json")
+    assert found.code == 0, found.err
+    document = found.document
+    assert document["audit"]["num_samples"] == 60
+    (source,) = document["sources"]
+    assert source["licence"] == "MIT" and source["name"].startswith("hf:owner/tweets") and document["warnings"] == []
+    num_calls = len(web.calls)
+    again = cli("audit", f"hf:owner/tweets:en:train@{COMMIT}", "--set", "data.target_field=label", "--json")
+    assert again.code == 0 and len(web.calls) > num_calls
+    assert "Next: " in cli("audit", "hf:owner/tweets:en", "--set", "data.target_field=label").out
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("hf:owner/nothing", 4, "there is no data set owner/nothing on the hub"),
+        ("hf:owner/tweets@v9", 4, "has no revision 'v9'"),
+        ("hf:owner/tweets:en", 4, "has no config 'en'"),
+        ("hf:owner/tweets::val", 4, "has no split 'val'"),
+        ("hf:owner tweets", 2, "names no data set of the hub"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_one_line(hub_cli: Any, name: str, code: int, said: str) -> None:
+    hub = Hub()
+    configs = [{"config_name": "default", "data_files": "train.jsonl"}]
+    hub.add("owner/tweets", {"train.jsonl": pairs(9)}, {"configs": configs})
+    cli, _ = hub_cli(hub)
+    result = cli("audit", name)
+    assert result.code == code and said in result.err and "Traceback" not in result.err
+    assert len([line for line in result.err.splitlines() if line.startswith("error:")]) == 1
+    assert not Path("runs").exists() or not list(Path("runs").glob("*-001"))
+
+
+def test_an_offline_hub_is_one_line_and_a_copy_is_used(hub_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    hub = Hub()
+    hub.add("owner/tweets", {"train.jsonl": pairs(30)}, {"license": "mit"})
+    cli, _ = hub_cli(hub)
+    command = ("audit", "hf:owner/tweets", "--set", "data.target_field=label")
+    assert cli(*command).code == 0
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert cli(*command).code == 0
+    missing = cli("audit", "hf:owner/other")
+    assert missing.code == 5 and "cannot be reached" in missing.err and "data.path = FOLDER" in missing.err
+
+
 def test_names_are_taken_apart() -> None:
+    assert parse_hub_name("hf:a/b:c:test@d") == HubName("a/b", "c", "d", "test")
+    assert parse_hub_name("hf:a/b::test") == HubName("a/b", split="test")
     assert parse_hub_name("hf:a/b:c@d#e") == HubName("a/b", "c", "d", "e")
     assert parse_hub_name("squad") == HubName("squad")
     assert parse_hub_name("hf:a/b@refs/pr/1") == HubName("a/b", revision="refs/pr/1")

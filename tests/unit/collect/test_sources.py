@@ -11,9 +11,10 @@ import pytest
 
 from foretune.collect.articles import url_key
 from foretune.collect.collect import collect
-from foretune.collect.licences import KNOWN_DATASETS, find_known, licence_id, licence_terms
 from foretune.collect.sources import SourceCard, read_card, write_card
 from foretune.config.job import DataConfig, JobConfig
+from foretune.data.known import KNOWN_DATASETS, find_known
+from foretune.data.licences import licence_id, licence_terms
 from foretune.data.provenance import provenance_of, shareable, strictest, with_provenance
 from foretune.data.samples import Sample, sample_hash
 from foretune.data.store import DatasetStore

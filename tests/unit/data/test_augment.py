@@ -18,6 +18,7 @@ def row(number: int) -> Sample:
 ROWS = [row(n) for n in range(40)]
 
 
+@pytest.mark.req("R299")
 def test_new_rows_keep_answer_and_group_and_tell_their_origin() -> None:
     made = augmented(ROWS, share=0.5, seed=3)
     assert len(made) == 20

@@ -157,8 +157,24 @@ def test_all_faults_of_a_file_at_once_with_an_exact_count(tmp_path: Path) -> Non
     assert len(caught.value.faults) == 120
     text = str(caught.value)
     assert text.startswith("120 faults in ")
-    assert text.count("no assistant message") == 50
-    assert "and 70 more" in text
+    assert text.count("no assistant message") == 5
+    assert "and 115 more like these in lines 11, 13, 15, " in text and text.endswith("..., 239")
+
+
+def test_sixty_equal_faults_are_a_few_lines_and_every_one_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "".join(f"{json.dumps(GOOD)},\n" for _ in range(60)))
+    with pytest.raises(DataError) as caught:
+        read_samples(path)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 7 and "and 55 more like these in lines 6-60" in text
+    assert [fault.line for fault in caught.value.faults] == list(range(1, 61))
+
+
+def test_many_kinds_of_faults_are_cut_and_counted(tmp_path: Path) -> None:
+    rows = [f'{{"a{chr(97 + n % 26)}{chr(97 + n // 26)}": 1}}\n' for n in range(120)]
+    with pytest.raises(DataError) as caught:
+        read_samples(write(tmp_path / "a.jsonl", line({"prompt": "a", "completion": "b"}) + "".join(rows)))
+    assert len(str(caught.value).splitlines()) <= 55 and len(caught.value.faults) >= 120
 
 
 def test_faults_of_all_files_of_a_folder(tmp_path: Path) -> None:

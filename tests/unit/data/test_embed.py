@@ -45,7 +45,7 @@ def test_nearest_lets_a_text_of_a_corpus_not_be_its_own_neighbour() -> None:
     texts = [*CARDS[:3], "something quite unlike the rest"]
     model = open_embedder("tfidf", corpus=texts)
     assert nearest(model, texts, texts)[-1] < 0.3
-    assert nearest(model, ["zzz qqq"], texts)[0] == 0
+    assert nearest(model, ["zzz qqq"], texts)[0] < 0.05
     assert nearest(model, [CARDS[0]], CARDS)[0] == pytest.approx(1.0, abs=1e-4)
 
 

@@ -48,6 +48,32 @@ def test_every_kind_does_what_it_says() -> None:
     assert noisy_sample(ask("nothing"), rate=0.0, kinds=("typos",)).input_text == "nothing"
 
 
+@pytest.mark.req("R099")
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.5])
+def test_as_many_words_are_mistyped_as_asked_for(rate: float) -> None:
+    words = ("question", "delivery", "parcel", "invoice", "yesterday", "kitchen", "morning", "summer")
+    clean = [ask(" ".join(words[(n + i) % 8] for i in range(40)) + "x" * (n % 9), n) for n in range(100)]
+    pairs = [
+        (old, new)
+        for sample in clean
+        for old, new in zip(
+            sample.input_text.split(),
+            noisy_sample(sample, seed=3, rate=rate, kinds=("typos",)).input_text.split(),
+            strict=True,
+        )
+    ]
+    share = sum(old != new for old, new in pairs) / len(pairs)
+    assert 0.85 * rate < share < 1.1 * rate
+
+
+@pytest.mark.req("R099")
+def test_a_test_set_can_sound_like_people_in_a_hurry() -> None:
+    text = "Hello, could you please tell me about the message before tomorrow? I am going to wait for people."
+    found = [noisy_sample(ask(f"{text} Case {n}"), seed=n, rate=0.2).input_text for n in range(200)]
+    for part in ("pls", "abt", "b4", "tmrw", "gonna", "ppl"):
+        assert 0.4 < sum(part in one for one in found) / len(found) <= 1.0
+
+
 def test_code_addresses_and_names_with_capitals_inside_stay() -> None:
     text = "Why does `print(please)` at you@mail.example in fooBarBaz with snake_case[please] fail please"
     changed = noisy_sample(ask(text), rate=1.0).input_text

@@ -21,6 +21,7 @@ def row(number: int, label: str = "a", **meta: object) -> Sample:
 ROWS = [row(n, "rare" if n % 10 == 0 else "common", rating=n % 7, product="x" if n < 30 else "y") for n in range(100)]
 
 
+@pytest.mark.req("R263")
 def test_random_subsets_are_nested_and_do_not_depend_on_order() -> None:
     small, large = random_subset(ROWS, 10, seed=1), random_subset(ROWS, 40, seed=1)
     assert {s.id for s in small} < {s.id for s in large}
@@ -31,12 +32,14 @@ def test_random_subsets_are_nested_and_do_not_depend_on_order() -> None:
         random_subset(ROWS, 0)
 
 
+@pytest.mark.req("R263")
 def test_stratified_keeps_the_shares_and_every_class() -> None:
     assert Counter(s.target for s in stratified(ROWS, 20)) == {"common": 18, "rare": 2}
     assert Counter(s.target for s in stratified(ROWS, 3)) == {"common": 2, "rare": 1}
     assert len(stratified(ROWS, 33, key=lambda s: str(s.meta["rating"]))) == 33
 
 
+@pytest.mark.req("R263")
 def test_slices_get_what_was_asked_for() -> None:
     chosen = sliced(ROWS, {"x": 5, "y": 7}, key=lambda s: str(s.meta["product"]))
     assert Counter(s.meta["product"] for s in chosen) == {"x": 5, "y": 7}
@@ -52,6 +55,7 @@ def test_rows_are_parted_by_language_for_a_model_each() -> None:
 
 
 @pytest.mark.req("R130")
+@pytest.mark.req("R263")
 def test_the_best_rated_are_kept() -> None:
     chosen = best_rated(ROWS, 20)
     assert len(chosen) == 20

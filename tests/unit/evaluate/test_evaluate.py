@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 from foretune.data.ledger import TestLedger
+from foretune.data.noisy import write_noisy
 from foretune.data.samples import Message, Sample
+from foretune.data.store import DatasetStore
 from foretune.errors import ConfigError, GateRefused, NotFound
 from foretune.evaluate.journal import JOURNAL_FILE
 from foretune.evaluate.systems import constant_answer
+from foretune.records.dataset import DatasetRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.run import ResolvedRecord
 
@@ -34,6 +38,37 @@ def test_verdict_is_tuned_against_the_better_prompted_base(fake_run: Run) -> Non
     assert (record.verdict, record.look, record.n, record.n_needed) == ("better", 1, 60, None)
     assert fake_run.loads == ["base", "fine_tuned"]
     assert EvaluationRecord.read(fake_run.run_dir) == record
+
+
+@pytest.mark.req("R121")
+def test_the_noisy_twin_is_scored_beside_the_clean_one(fake_run: Run) -> None:
+    fake_run.write_questions()
+    test = DatasetStore(fake_run.runs_dir).load(DatasetRecord.read(fake_run.run_dir).version, "test")
+    write_noisy(fake_run.run_dir, test, rate=0.3, seed=1)
+    usual = {"base": fake_run.base.answer, "tuned": fake_run.tuned.answer}
+
+    def puzzled_by_noise(name: str) -> Callable[[str], str]:
+        def answer(prompt: str) -> str:
+            asked = prompt.rpartition("<|user|>")[2].partition("<|end|>")[0]
+            return usual[name](prompt) if re.fullmatch(r"what is the colour of thing \d+\?", asked) else "x"
+
+        return answer
+
+    fake_run.base.answer, fake_run.tuned.answer = puzzled_by_noise("base"), puzzled_by_noise("tuned")
+    record = fake_run.evaluate()
+    base, tuned = record.noisy
+    assert (base.system, tuned.system, tuned.metric, tuned.n) == (record.baseline, "fine_tuned", "accuracy", 60)
+    assert tuned.clean == record.system("fine_tuned").metrics["accuracy"].value == 1.0
+    assert tuned.noisy < 0.5 and tuned.ci_high < 0 and tuned.p_value < 1e-6
+    assert fake_run.loads == ["base", "fine_tuned"] and record.verdict == "better"
+    assert EvaluationRecord.read(fake_run.run_dir) == record
+
+
+def test_a_noisy_split_of_other_data_is_told(fake_run: Run) -> None:
+    fake_run.write_questions(num_test=9)
+    write_noisy(fake_run.run_dir, [question(5)], rate=0.3, seed=1)
+    record = fake_run.evaluate()
+    assert record.noisy == () and any("of other data" in warning for warning in record.warnings)
 
 
 @pytest.mark.req("R285")

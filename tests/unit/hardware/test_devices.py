@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import shlex
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_typing_error_is_answered_with_the_closest_name(name: str, first: str)
     assert closest_devices(name)[0] == first
     with pytest.raises(ConfigError, match="did you mean") as caught:
         device_named(name)
-    assert caught.value.fix == f"--gpu {first}"
+    assert caught.value.fix == f"--gpu {shlex.quote(first)}"
 
 
 def test_a_name_like_nothing_is_an_error_without_a_guess() -> None:

@@ -406,7 +406,7 @@ EVERY_RULE: tuple[dict[str, Any], ...] = (
     {"goal": "classification", "num_examples": 600, "prompt_tried": True, "has_teacher": True},
     {"goal": "extraction", "num_examples": 0, "prompt_tried": False},
     {"goal": "domain-language", "corpus_tokens": 1e9, "num_examples": 100, "data_quality": "poor"},
-    {"goal": "new-language", "corpus_tokens": 1e5, "num_examples": 100, "data_quality": "mixed"},
+    {"goal": "new-language", "corpus_tokens": 1e5, "num_examples": 100, "data_quality": "mixed", "parameters": 7e10},
     {"goal": "cost", "queries_per_month": 500, "base_quality": "strong", "related_model": True},
     {"goal": "reasoning", "is_subjective": True, "num_test_examples": 20, "task_changes_often": True},
     {"queries_per_month": 1e6, "prompt_tokens": 4000, "base_quality": "weak", "privacy": "on-premise"},

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+import numpy as np
 import pytest
 
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
 from foretune.data.micro import global_batch, micro_batches, padded_tokens
 from foretune.plan import Lengths, lengths
+from foretune.plan.lengths import Cutting, Pass
 
 
 def derived_for(lengths_: Lengths, **train: object) -> Derived:
@@ -27,21 +30,20 @@ def derived_for(lengths_: Lengths, **train: object) -> Derived:
 def test_work_is_what_the_loop_does(samples: int, epochs: float) -> None:
     data = Lengths(train=[10 + (index * 53) % 290 for index in range(samples)])
     derived = derived_for(data, epochs=epochs)
-    rectangles: Counter[tuple[int, int]] = Counter()
+    passes: Counter[Pass] = Counter()
     padded = 0
     for step in range(derived.num_steps):
         chosen = global_batch(step, samples, derived.global_batch_size, seed=3)
-        for micro in micro_batches(
-            chosen, data.train, micro_batch_size=derived.micro_batch_size, max_seq_len=derived.max_seq_len
-        ):
-            rectangles[len(micro), data.train[micro[0]]] += 1
+        budget = derived.micro_batch_size * derived.max_seq_len
+        for micro in micro_batches(chosen, data.train, budget_tokens=budget):
+            passes[Pass.padded(len(micro), data.train[micro[0]])] += 1
             padded += padded_tokens(micro, data.train)
     work = lengths.training_work(data, derived, seed=3)
-    assert work.rectangles == rectangles
-    assert work.padded_tokens == padded
-    assert work.largest[0] * work.largest[1] == max(rows * tokens for rows, tokens in rectangles)
+    assert work.passes == passes
+    assert work.num_computed_tokens == padded
+    assert work.largest.num_tokens == max(one.num_tokens for one in passes)
     assert not work.is_sampled
-    assert lengths.training_work(data, derived, seed=4).rectangles != rectangles or samples == 16 or samples == 5
+    assert lengths.training_work(data, derived, seed=4).passes != passes or samples == 16 or samples == 5
 
 
 def test_many_steps_are_sampled_within_a_percent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,13 +53,48 @@ def test_many_steps_are_sampled_within_a_percent(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lengths, "MOST_ROWS", 3000)
     sampled = lengths.training_work(data, derived, seed=0)
     assert sampled.is_sampled
-    assert sampled.padded_tokens == pytest.approx(exact.padded_tokens, rel=0.01)
-    assert sampled.largest[1] == max(data.train)
+    assert sampled.num_computed_tokens == pytest.approx(exact.num_computed_tokens, rel=0.01)
+    assert sampled.largest.row_tokens == max(data.train)
 
 
 def test_rows_are_cut_where_the_samples_are() -> None:
     data = Lengths(train=[50, 900], max_seq_len=128)
     assert data.longest_train == 128
     derived = derived_for(data, epochs=1.0)
-    assert max(tokens for _, tokens in lengths.training_work(data, derived, seed=0).rectangles) == 128
+    assert max(one.row_tokens for one in lengths.training_work(data, derived, seed=0).passes) == 128
     assert Lengths(train=[]).longest_train == 0
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("num_prompt_tokens", [0, 20])
+def test_flat_work_is_what_the_flat_engine_does(shares: bool, num_prompt_tokens: int) -> None:
+    """The plan cuts flat tokens as train/flat.py does, shared prefixes and soft prompts included."""
+    torch = pytest.importorskip("torch")
+    from foretune.models.decoder import FlatSettings
+    from foretune.train.flat import flat_batches
+    from foretune.train.objective import Row
+
+    random = np.random.default_rng(0)
+    heads = [random.integers(0, 50, 40), random.integers(0, 50, 18)]
+    ids = [np.concatenate([heads[i % 2], random.integers(0, 50, 3 + i % 30)]).astype(np.int32) for i in range(50)]
+    data = Lengths(train=[len(one) for one in ids], train_ids=ids if shares else ())
+    derived = derived_for(data, epochs=1.0, advanced={"micro_batch_size": 4})
+    work = lengths.training_work(data, derived, seed=3, cutting=Cutting(True, shares, num_prompt_tokens))
+
+    class Model:
+        settings = FlatSettings(has_shared_prefix=shares)
+        shares_prefixes = shares
+
+    model: Any = Model()
+    model.num_prompt_tokens = num_prompt_tokens
+    computed: Counter[int] = Counter()
+    budget = derived.micro_batch_size * derived.max_seq_len
+    for step in range(derived.num_steps):
+        rows = [Row(ids[i], np.ones(len(ids[i]))) for i in global_batch(step, 50, derived.global_batch_size, seed=3)]
+        for batch in flat_batches(rows, model, budget_tokens=budget, device=torch.device("cpu")):
+            computed[batch.num_tokens] += 1
+    planned: Counter[float] = Counter()
+    for one, count in work.passes.items():
+        planned[one.num_tokens] += count
+    assert planned == computed
+    assert work.num_computed_tokens < sum(data.train) * derived.num_epochs or not shares

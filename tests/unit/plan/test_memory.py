@@ -10,6 +10,7 @@ import pytest
 from foretune.config import JobConfig
 from foretune.config.derive import derive
 from foretune.models.shapes import model_shape
+from foretune.plan.lengths import Pass
 from foretune.plan.memory import Memory, Trained, peak_memory
 
 from .conftest import LLAMA_7B, llama, probe_of
@@ -23,7 +24,7 @@ def memory_of(
     job = JobConfig()
     derived = derive(job, num_train_samples=100, longest_sample_tokens=512, model_max_len=None, device=device)
     return peak_memory(
-        model_shape(config), trained, derived, largest=largest, longest_answer=100, device=device, **more
+        model_shape(config), trained, derived, largest=Pass.padded(*largest), longest_answer=100, device=device, **more
     )
 
 

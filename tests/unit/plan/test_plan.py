@@ -37,8 +37,8 @@ def test_arithmetic_with_a_probe(machine: Machine) -> None:
     lengths = Lengths(train=[100] * 64, validation=[50] * 8)
     record = planned(machine, job_of(epochs=2), lengths=lengths, probe=probe_of())
     assert (record.num_steps, record.micro_batch_size, record.grad_accum_steps) == (8, 16, 1)
-    # 8 passes over 16 x 100 tokens at 10 ms + 20 us a token, and 8 updates of 4 ms
-    assert record.train_seconds.expected == pytest.approx(8 * (0.01 + 0.032) + 8 * 0.004, rel=1e-3)
+    # 8 passes over 16 x 99 tokens (the last is only predicted) at 10 ms + 20 us a token, and 8 updates of 4 ms
+    assert record.train_seconds.expected == pytest.approx(8 * (0.01 + 16 * 99 * 2e-5) + 8 * 0.004, rel=1e-3)
     assert record.train_seconds.low == pytest.approx(0.8 * record.train_seconds.expected, rel=1e-3)
     # 9 validations of 8 x 50 tokens at 10 us, 9 checkpoints of 20 ms, 3 loads of 0.5 s, no test samples
     others = 9 * 8 * 50 * 1e-5 + 9 * 0.02 + 3 * 0.5

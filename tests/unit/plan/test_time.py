@@ -11,6 +11,7 @@ import pytest
 from foretune.errors import DataError
 from foretune.hardware import Machine
 from foretune.models.shapes import model_shape
+from foretune.plan.lengths import Pass
 from foretune.plan.time import PROBED_FACTORS, Factors, calculated_speed, fit_speed, pass_seconds, probed_speed, scaled
 from foretune.records.probe import ProbePoint
 
@@ -54,7 +55,7 @@ def test_one_interrupted_pass_hardly_moves_the_line() -> None:
     clean = points(0.01, 2e-5, 0.0)
     slow = [clean[0].model_copy(update={"seconds": 5 * clean[0].seconds}), *clean[1:]]
     line, spread = fit_speed(slow)
-    assert pass_seconds(line, (16, 100)) == pytest.approx(0.01 + 2e-5 * 1600, rel=0.15)
+    assert pass_seconds(line, Pass.padded(16, 100)) == pytest.approx(0.01 + 2e-5 * 1600, rel=0.15)
     assert spread > 0.1  # the interval says that something was held up
 
 
@@ -66,7 +67,7 @@ def test_a_probe_without_passes_is_an_error() -> None:
 def test_probed_speed_falls_back_for_what_was_not_measured() -> None:
     speed = probed_speed(probe_of(eval_points=(), decode_seconds_per_token=0.0))
     assert speed.forward == pytest.approx([value / 3 for value in speed.train])
-    assert speed.decode_seconds == pytest.approx(pass_seconds(speed.forward, (1, 1)))
+    assert speed.decode_seconds == pytest.approx(pass_seconds(speed.forward, Pass.padded(1, 1)))
 
 
 def test_interval_holds_the_expected_value_and_widens_with_the_spread() -> None:
@@ -82,7 +83,8 @@ def test_time_falls_with_compute_power(machine: Machine) -> None:
     devices = [machine, *(gpu_machine(name) for name in ("Tesla T4", "NVIDIA A10G", "NVIDIA A100", "NVIDIA H100"))]
     seconds = [
         pass_seconds(
-            calculated_speed(shape, device, trains_base=False, trainable=8_388_608, is_bf16=True).train, (4, 512)
+            calculated_speed(shape, device, trains_base=False, trainable=8_388_608, is_bf16=True).train,
+            Pass.padded(4, 512),
         )
         for device in devices
     ]
@@ -99,7 +101,7 @@ def test_13b_takes_thirteen_sevenths_of_7b(trains_base: bool) -> None:
         speed = calculated_speed(
             shape, gpu_machine(), trains_base=trains_base, trainable=shape.parameters // 800, is_bf16=True
         )
-        times.append(pass_seconds(speed.train, (4, 512)))
+        times.append(pass_seconds(speed.train, Pass.padded(4, 512)))
     assert times[1] / times[0] == pytest.approx(13 / 7, rel=0.1)
 
 
@@ -118,4 +120,4 @@ def test_an_unknown_gpu_still_gets_a_figure() -> None:
     speed = calculated_speed(
         model_shape(LLAMA_7B), gpu_machine("Mystery 9000"), trains_base=True, trainable=10, is_bf16=True
     )
-    assert 0 < pass_seconds(speed.train, (1, 512)) < 3600
+    assert 0 < pass_seconds(speed.train, Pass.padded(1, 512)) < 3600

@@ -87,10 +87,10 @@ def test_every_prediction_keeps_its_own_context_and_weight(
     rows = [_row(ids, learned) for ids, learned in drawn]
     batches = _batches(rows, budget, min_prefix_tokens=least)
     assert _learned(batches) == pytest.approx(_expected(rows))
-    assert sum(batch.num_samples for batch in batches) == len(rows)
+    assert sum(len(batch.chosen) for batch in batches) == len(rows)
     assert sum(batch.num_repeated_tokens for batch in batches) == sum(len(row.ids) - 1 for row in rows)
     for batch in batches:
-        assert batch.num_tokens <= budget or batch.num_samples == 1
+        assert batch.num_tokens <= budget or len(batch.chosen) == 1
 
 
 def test_a_tree_of_prefixes_is_computed_once() -> None:

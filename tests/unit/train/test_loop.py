@@ -7,8 +7,10 @@ import errno
 import itertools
 import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from foretune.train.loop import (
     trainable,
 )
 from foretune.train.objective import Row, build_batch, loss_for
+from foretune.train.passes import Micro, PaddedPasses, choose_passes
 from tiny import FAMILIES, tiny_model
 
 SETTINGS = LoopSettings(
@@ -90,7 +93,7 @@ def run(loaded: LoadedModel, run_dir: Path, settings: LoopSettings = SETTINGS, *
             loaded,
             rows,
             rows_of(loaded.kind, 5, seed=9),
-            loss_for(loaded),
+            choose_passes(loaded, precision=settings.precision, pad_id=0, max_seq_len=settings.max_seq_len)[0],
             settings,
             events=events,
             checkpoints=run_dir / "checkpoints",
@@ -221,7 +224,9 @@ def test_early_stopping_after_patience_and_best_checkpoint_restored(tmp_path: Pa
     assert result.stop_reason == "early_stopping" and result.state.step < 60
     assert result.state.best_eval_loss == min(curve)
     assert result.state.step == result.state.best_step + 3
-    again = evaluate_loss(loaded, rows_of("causal", 5, seed=9), loss_for(loaded), settings)
+    again = evaluate_loss(
+        loaded, rows_of("causal", 5, seed=9), PaddedPasses(loaded, loss_for(loaded), "fp32", 0), settings
+    )
     if result.state.best_step:
         assert again == pytest.approx(min(curve), rel=1e-6)
 
@@ -290,3 +295,74 @@ def test_the_budget_stops_the_run_with_a_checkpoint(tmp_path: Path) -> None:
     result = run(adapted(tiny_model(tmp_path / "base")), tmp_path / "run", replace(SETTINGS, max_seconds=0.0))
     assert result.stop_reason == "budget" and result.state.step == 1
     assert (tmp_path / "run/checkpoints/step-000001/state.json").is_file()
+
+
+class Scarce:
+    """Passes that run out of memory above a budget, as a device would."""
+
+    def __init__(self, passes: PaddedPasses, most_tokens: int) -> None:
+        self.passes, self.most_tokens = passes, most_tokens
+        self.refused: list[int] = []
+
+    def cut(self, batch: Sequence[Row], budget_tokens: int) -> Iterator[Micro]:
+        """The passes' own; where the first is too large, memory runs out right after it, its gradient already there."""
+        for micro in self.passes.cut(batch, budget_tokens):
+            if not self.most_tokens:
+                raise MemoryError
+            yield micro
+            if micro.num_tokens > self.most_tokens:
+                self.refused.append(micro.num_tokens)
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    def release(self) -> None:
+        """Nothing to give back."""
+
+
+@pytest.mark.parametrize("most_tokens", [30, 60])
+def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_pieces(most_tokens: int, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, micro_batch_size=3)
+    for name in ("plenty", "scarce"):
+        loaded = adapted(tiny_model(tmp_path / name / "base", "llama"), dropout=0.0)
+        passes: Any = PaddedPasses(loaded, loss_for(loaded), "fp32", 0)
+        if name == "scarce":
+            passes = Scarce(passes, most_tokens)
+        with EventLog(tmp_path / name) as events:
+            folder = tmp_path / name / "checkpoints"
+            fit(loaded, rows_of(), rows_of(num=5, seed=9), passes, settings, events=events, checkpoints=folder,
+                run_key="key")  # fmt: skip
+    assert passes.refused
+    notes = [event["message"] for event in read_events(tmp_path / "scarce") if event["kind"] == "note"]
+    assert any("the global batch stays 4, the gradient is the same" in note for note in notes)
+    plenty, scarce = losses(tmp_path / "plenty"), losses(tmp_path / "scarce")
+    assert list(plenty) == list(scarce)
+    assert list(plenty.values()) == pytest.approx(list(scarce.values()), rel=1e-5)
+
+
+def test_memory_that_does_not_suffice_for_one_sample_says_what_would_fit(tmp_path: Path) -> None:
+    loaded = adapted(tiny_model(tmp_path / "base", "gpt2"), method="full")
+    passes: Any = Scarce(PaddedPasses(loaded, loss_for(loaded), "fp32", 0), 0)
+    with EventLog(tmp_path) as events, pytest.raises(DoesNotFit, match="1 sample"):
+        fit(loaded, rows_of(), [], passes, SETTINGS, events=events, checkpoints=tmp_path / "c", run_key="key")
+
+
+def test_other_errors_are_not_taken_for_memory(tmp_path: Path) -> None:
+    loaded = adapted(tiny_model(tmp_path / "base", "gpt2"))
+
+    class Broken(Scarce):
+        def cut(self, batch: Sequence[Row], budget_tokens: int) -> Iterator[Micro]:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    passes: Any = Broken(PaddedPasses(loaded, loss_for(loaded), "fp32", 0), 0)
+    with EventLog(tmp_path) as events, pytest.raises(RuntimeError, match="mat1"):
+        fit(loaded, rows_of(), [], passes, SETTINGS, events=events, checkpoints=tmp_path / "c", run_key="key")
+
+
+def test_the_first_checkpoint_is_read_back_and_a_foreign_run_is_not_resumed(tmp_path: Path) -> None:
+    loaded = adapted(tiny_model(tmp_path / "base", "gpt2"))
+    run(loaded, tmp_path / "run")
+    notes = [event["message"] for event in read_events(tmp_path / "run") if event["kind"] == "note"]
+    assert sum("resume self-test" in note for note in notes) == 1
+    with pytest.raises(CheckpointError, match="other settings"), EventLog(tmp_path / "run") as events:
+        passes = PaddedPasses(loaded, loss_for(loaded), "fp32", 0)
+        folder = tmp_path / "run" / "checkpoints"
+        fit(loaded, rows_of(), [], passes, SETTINGS, events=events, checkpoints=folder, run_key="b", resume=True)

@@ -13,7 +13,6 @@ from foretune.ui.charts import (
     averaged,
     axis,
     change_bar,
-    histogram,
     interval_bar,
     loss_chart,
     range_bar,
@@ -21,6 +20,7 @@ from foretune.ui.charts import (
     scale_of,
     share_bar,
 )
+from foretune.ui.data_charts import length_chart, share_pair, size_bar, two_distributions
 
 
 @pytest.mark.parametrize(("rough", "step"), [(0.07, 0.1), (0.2, 0.2), (21, 50), (1.01, 2), (4e-4, 5e-4)])
@@ -58,7 +58,10 @@ def test_labels_are_escaped() -> None:
         range_bar(1, 2, 3, 2, True, "<b>"),
         change_bar(Scale(0, 1, 0.2), 0.1, 0.2, "lost", "<b>"),
         share_bar([(1, "mended", "<b>")], "<b>"),
-        histogram([1, 2], 10, "<b>", "<b>"),
+        length_chart([1, 2], [0, 5, 10], "<b>", 7, "<b>"),
+        two_distributions([1, 2], [2, 1], [0, 1, 2], ("<b>", "<b>"), "<b>"),
+        size_bar(0.5, 1.0, "fill tuned", "<b>"),
+        share_pair(0.5, 0.1, 0.5, "<b>"),
         loss_chart([(1, 2.0)], [], None, "<b>"),
     ):
         assert "<b>" not in chart and "&lt;b&gt;" in chart
@@ -85,3 +88,21 @@ def test_long_curves_are_averaged_down() -> None:
     few = averaged(points)
     assert len(few) <= 400 and few[0][0] < few[-1][0]
     assert all(0.4 < loss < 0.6 for _, loss in few[:-1])
+
+
+def test_lengths_are_columns_with_the_line_where_training_cuts() -> None:
+    chart = length_chart([5, 0, 1], [0, 10, 20, 30], "tokens", 25, "label")
+    assert chart.count("<rect") == 2 and "cut at 25 tokens" in chart
+    assert "5 rows: 0 to 10 tokens" in chart and "1 rows: 20 or more tokens" in chart
+    heights = [float(height) for height in re.findall(r'height="([\d.]+)%" rx', chart)]
+    assert max(heights) <= 100 and min(heights) > 0
+    assert "cut at" not in length_chart([5, 1], [0, 10, 20], "tokens", 512, "label")  # far beyond the data
+    assert "cut at" not in length_chart([5, 1], [0, 10, 20], "tokens", 0, "label")
+    assert "<rect" not in length_chart([], [], "tokens", 0, "empty")
+
+
+def test_two_distributions_are_shares_of_their_own_side() -> None:
+    chart = two_distributions([1, 1], [30, 10], [0, 1, 2], ("training", "production"), "label")
+    for words in ("training: 50.0 % with 0.0 to 1.0", "production: 75.0 % with 0.0 to 1.0", "production: 25.0 %"):
+        assert words in chart
+    assert "nan" not in two_distributions([], [], [0, 1], ("a", "b"), "label")

@@ -140,7 +140,7 @@ def test_a_metric_that_is_no_fraction_is_written_as_it_is(c: ModuleType, run_dir
     record.write(run_dir)
     expected = "Fine-tuning helped: BLEU rose from 12.3 (best prompt) to 45.6, +33.3 (95 % interval +30 to +36)."
     assert headline(read_run_folder(run_dir)).sentence == expected
-    assert systems_view(record).rows[0].interval == "10.3 to 14.3"
+    assert systems_view(record).rows[1].interval == "10.3 to 14.3"
     page_of(run_dir)
 
 
@@ -182,11 +182,15 @@ def test_every_section_is_there_in_order(run_dir: Path) -> None:
     source = write_report(run_dir).read_text(encoding="utf-8")
     titles = [
         "Three systems on the same samples",
-        "Learning curves",
+        "What would change the verdict",
+        "Where it helps and where it does not",
         "Answers side by side",
         "General skills before and after",
-        "Diagnosis",
         "Data",
+        "Plan",
+        "Settings",
+        "Learning curves",
+        "Diagnosis",
         "Prompts tried on the base model",
         "How to reproduce",
         "Warnings",
@@ -301,16 +305,19 @@ def test_before_training_the_plan_stands_alone(run_dir: Path) -> None:
     assert "expected, interval 58–71 s" in text and "missed" not in text
 
 
+@pytest.mark.req("R191")
+@pytest.mark.req("R248")
 @pytest.mark.req("R256")
 def test_trained_share_and_what_early_stopping_saved(run_dir: Path) -> None:
     run = read_run_folder(run_dir)
-    assert model_facts(run) == ("2.79 %", "147.5 k of 5.3 M parameters, LoRA, saved in 590.0 kB")
+    assert model_facts(run) == ("2.79 %", "147.5 k of 5.3 M parameters, LoRA, saved in 590.0 kB (predicted 589.8 kB)")
     view = curves_view(run)
     assert view is not None
     assert view.saved == "Early stopping saved 15 steps of 120, about 9.5 s and $0.0005."
     assert "Early stopping saved 15 steps" in page_of(run_dir).text
 
 
+@pytest.mark.req("R254")
 def test_the_loss_chart_has_both_series_and_marks_the_best_step(run_dir: Path) -> None:
     view = curves_view(read_run_folder(run_dir))
     assert view is not None
@@ -323,9 +330,9 @@ def test_the_loss_chart_has_both_series_and_marks_the_best_step(run_dir: Path) -
 def test_the_systems_stand_side_by_side_with_intervals(run_dir: Path) -> None:
     view = systems_view(EvaluationRecord.read(run_dir))
     assert [(row.title, row.value, row.interval) for row in view.rows] == [
-        ("Base model, no examples", "4 %", "1 to 7 %"),
-        ("Base model, best prompt", "31 %", "24 to 38 %"),
         ("Fine-tuned", "84 %", "77 to 90 %"),
+        ("Base model, best prompt", "31 %", "24 to 38 %"),
+        ("Base model, no examples", "4 %", "1 to 7 %"),
     ]
     assert [metric for metric, _ in view.table] == ["exact match", "valid JSON", "valid by the schema", "token F1"]
 
@@ -422,6 +429,8 @@ def test_confusion_matrix_and_many_classes(c: ModuleType, run_dir: Path) -> None
     assert small.rows[0] == ("a", ((3, 0.75, True), (1, 0.25, False), (0, 0.0, False)))
     valid = confusion_view(c.evaluation(confusion={"labels": ["a", "b"], "counts": [[3, 1, 0], [0, 4, 0]]}))
     assert valid is not None and valid.columns == ("a", "b")
+    long = confusion_view(c.evaluation(confusion={"labels": ["a" * 40, "b"], "counts": [[3, 1], [0, 4]]}))
+    assert long is not None and long.columns == ("a" * 23 + "…", "b") and long.rows[0][0] == "a" * 40
     labels = [f"intent {n}" for n in range(20)]
     counts = [[7 if i == j else int(i == 3 and j == 5) * 4 for j in range(20)] for i in range(20)]
     record = c.evaluation(confusion={"labels": labels, "counts": counts})

@@ -179,11 +179,12 @@ class Alike:
         return is_held or both >= SAME_ANSWER * len(grams[0] | grams[1])
 
     def swaps_numbers(self, pair: Pair) -> bool:
-        """Whether two short inputs are the same exercise with other numbers."""
+        """Whether two short inputs are the same exercise with other numbers; of classes both must have one."""
         if not self._is_short(pair) or is_long(compared(self.inputs[pair.left])):
             return False
         difference = self.difference(pair)
-        return any(word[0].isdigit() or word in ARITHMETIC for word in (*difference.left, *difference.right))
+        has_number = [any(word[0].isdigit() or word in ARITHMETIC for word in side) for side in difference[:2]]
+        return all(has_number) if self.has_classes else any(has_number)
 
     def suspect(self, pair: Pair) -> int:
         """The row of the two whose answer fits its input less; the later one where that cannot be told."""

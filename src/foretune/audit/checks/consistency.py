@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from foretune.audit.forms import Form, dates, ending, numbers, times, units
+from foretune.audit.forms import Form, dates, ending, marked_numbers, numbers, times, units, unmarked
 from foretune.audit.rows import chat_rows, row_finding
 from foretune.audit.subject import Hit, Severity, Subject, finding
 from foretune.records.audit import Finding
@@ -49,20 +49,24 @@ class _Usual(NamedTuple):
     odd: dict[int, str]  # rows in another form, with the text
 
 
-def usual_forms(rows: Iterable[tuple[int, Iterable[Form]]]) -> list[_Usual]:
-    """For each topic the usual form and the rows that differ; topics in one form, or in few rows, are left out."""
+def usual_forms(rows: Iterable[tuple[int, Iterable[Form]]], *, keep_agreed: bool = False) -> list[_Usual]:
+    """For each topic the usual form and the rows that differ; topics in few rows are left out.
+
+    So are topics in one form, but with `keep_agreed`.
+    """
     seen: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for row, forms in rows:
         for form in forms:
             seen[form.topic][form.form].setdefault(row, form.text)
-    return [found for topic, forms in seen.items() if (found := _usual(topic, forms)).odd]
+    found = [_usual(topic, forms) for topic, forms in seen.items()]
+    return [one for one in found if one.odd or (keep_agreed and one.usual)]
 
 
 def _usual(topic: str, forms: dict[str, dict[int, str]]) -> _Usual:
     counts = Counter({form: len(rows) for form, rows in forms.items()})
     total = len(set().union(*forms.values()))
     usual, most = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    if total < MIN_ROWS or len(counts) < 2:
+    if total < MIN_ROWS:
         return _Usual(topic, "", counts, {})
     odd = {row: text for form, rows in forms.items() if form != usual for row, text in rows.items()}
     return _Usual(topic, usual if most >= USUAL_FRACTION * total else "", counts, dict(sorted(odd.items())))
@@ -95,8 +99,9 @@ def _shares(counts: Counter[str]) -> str:
     return ", ".join(f"{form} {count:,}" for form, count in counts.most_common(5))
 
 
-def _answers(subject: Subject, forms: Callable[[str], Iterator[Form]]) -> list[_Usual]:
-    return usual_forms((row, forms(sample.target)) for row, sample in chat_rows(subject) if DIGIT.search(sample.target))
+def _answers(subject: Subject, forms: Callable[[str], Iterator[Form]], *, keep_agreed: bool = False) -> list[_Usual]:
+    rows = ((row, forms(sample.target)) for row, sample in chat_rows(subject) if DIGIT.search(sample.target))
+    return usual_forms(rows, keep_agreed=keep_agreed)
 
 
 DIGIT = re.compile(r"\d")
@@ -150,8 +155,14 @@ def _fits(form: str, usual: str) -> bool:
 
 
 def number_forms(subject: Subject) -> list[Finding]:
-    """DATA045: numbers in answers whose thousands or decimals are marked in another way than usual."""
-    return _forms_finding(subject, 45, "numbers", _answers(subject, numbers))
+    """DATA045: numbers in answers whose thousands or decimals are marked in another way than usual.
+
+    Numbers behind a sign (`$`, `=`, `####`) are held against each other where they have a usual form.
+    """
+    marked = [one for one in _answers(subject, marked_numbers, keep_agreed=True) if one.usual]
+    topics = {one.topic for one in marked}
+    others = _answers(subject, lambda text: numbers(unmarked(text, topics)))
+    return _forms_finding(subject, 45, "numbers", [one for one in (*others, *marked) if one.odd])
 
 
 def unit_forms(subject: Subject) -> list[Finding]:

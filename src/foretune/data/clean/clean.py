@@ -16,7 +16,7 @@ from foretune.data.augment import USUAL_KINDS, augmented
 from foretune.data.clean import steps
 from foretune.data.clean.recipe import Recipe, Step
 from foretune.data.clean.steps import Outcome, Samples
-from foretune.data.mix import mixed
+from foretune.data.mix import DEFAULT_FRACTION, mixed
 from foretune.data.split import SPLITS, Splits
 from foretune.data.store import DatasetStore
 from foretune.data.subset import best_rated, random_subset, stratified, value_at
@@ -103,7 +103,7 @@ def _mix(
     samples: Samples,
     *,
     version: str,
-    fraction: float = 0.1,
+    fraction: float = DEFAULT_FRACTION,
     use: str = "commercial",
     accept_licences: bool = False,
     store: DatasetStore,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from foretune.data.embed.pieces import PieceIndex
 from foretune.data.embed.vectors import Vectors, unit_rows
 
 __all__ = ["STOP_WORDS", "LexicalEmbedder", "words_of"]
@@ -24,7 +25,6 @@ WORD = re.compile(r"\w+(?:['’]\w+)?", re.UNICODE)
 NUM_DIMS = 128
 MAX_FIT_ROWS = 20_000  # the space is fitted on at most so many texts, evenly spaced
 MAX_TERMS = 60_000
-BLOCK = 512  # texts compared at once
 MAX_WORDS = 400  # of one text
 STEM_CHARS = 5
 OVERSAMPLE, POWER_STEPS = 16, 3
@@ -74,20 +74,11 @@ class LexicalEmbedder:
         return unit_rows(self._matrix([Counter(_terms(text)) for text in texts]) @ self._axes)
 
     def nearest(self, texts: Sequence[str], reference: Sequence[str], *, leave_out_self: bool = False) -> Vectors:
-        """Cosine of each text with its nearest text of `reference` before the reduction, where unknown words count.
+        """Cosine of each text with the nearest texts of `reference`, by the pieces of their words; equal texts have 1.
 
-        Sharper than the reduced vectors at telling texts that are unlike anything in the corpus. Equal texts have 1.
+        Sharper than the reduced vectors at telling texts that are unlike anything known.
         """
-        rows, others = (self._matrix([Counter(_terms(text)) for text in side]) for side in (texts, reference))
-        columns = others.T.tocsr()
-        best = np.zeros(len(texts), np.float32)
-        for start in range(0, len(texts), BLOCK):
-            block = (rows[start : start + BLOCK] @ columns).tocoo()
-            keep = block.row + start != block.col if leave_out_self else np.ones(block.nnz, bool)
-            np.maximum.at(best, block.row[keep] + start, block.data[keep])
-        copies = Counter(reference)
-        best[[copies[text] > leave_out_self for text in texts]] = 1.0
-        return best
+        return PieceIndex(reference).nearest(texts, leave_out_self=leave_out_self)
 
     def _matrix(self, counted: Sequence[Counter[str]]) -> Any:
         """Sparse rows: (1 + log count) x idf over the length with the words that the corpus does not know."""

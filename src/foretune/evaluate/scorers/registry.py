@@ -10,7 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 from foretune.errors import ScoreError
-from foretune.evaluate.scorers import classification, structured, text
+from foretune.evaluate.scorers import classification, numbers, structured, text
 from foretune.evaluate.scorers.custom import load_scorer
 from foretune.evaluate.scorers.spec import ScorerSpec
 
@@ -83,6 +83,25 @@ SCORERS: dict[str, ScorerSpec] = {
         ),
         ScorerSpec("json_match", structured.json_match, "binary", "The answer is the same JSON value as the target."),
         ScorerSpec("field_f1", structured.field_f1, "graded", "JSON fields that are exactly right, F1."),
+        ScorerSpec(
+            "number_closeness",
+            numbers.number_closeness,
+            "graded",
+            "1 - the error of a number as a share of the targets' range.",
+            needs="span",
+        ),
+        ScorerSpec(
+            "absolute_error",
+            numbers.absolute_error,
+            "graded",
+            "How far a number is from the target, in its unit (MAE).",
+            higher_is_better=False,
+            needs="span",
+            score_range=None,
+        ),
+        ScorerSpec(
+            "spearman", numbers.SPEARMAN, "corpus", "How alike numbers and targets rank the samples (Spearman)."
+        ),
     )
 }
 

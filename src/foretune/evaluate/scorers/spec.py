@@ -44,5 +44,5 @@ class ScorerSpec:
     kind: Kind
     help: str
     higher_is_better: bool | None = True
-    needs: Literal["nothing", "labels", "schema"] = "nothing"
+    needs: Literal["nothing", "labels", "schema", "span"] = "nothing"
     score_range: ScoreRange | None = (0.0, 1.0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from foretune.errors import ScoreError
 from foretune.evaluate.scorers.classification import Labels
+from foretune.evaluate.scorers.numbers import Span
 from foretune.evaluate.scorers.registry import find_scorer
 from foretune.evaluate.scorers.spec import CorpusMetric, SampleScorer, ScorerSpec
 from foretune.evaluate.scorers.structured import compiled_schema, infer_schema
@@ -136,6 +137,8 @@ def _context(
         context["labels"] = Labels.from_targets(targets) if labels is None else Labels.of(labels)
     if "schema" in needs:
         context["schema"] = compiled_schema(infer_schema(targets) if schema is None else schema)
+    if "span" in needs:
+        context["span"] = Span.of(targets)
     return context
 
 

@@ -1,0 +1,96 @@
+"""Which base models run as flat tokens, judged by their config alone, so that the plan knows it before torch does."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from foretune.config.job import LORA_METHODS, PREFERENCE_METHODS, WHOLE_METHODS, TrainConfig
+
+__all__ = [
+    "FLAT_FAMILIES",
+    "engine_line",
+    "frozen_flat_parameters",
+    "why_config_is_not_flat",
+    "why_method_is_not_flat",
+    "why_not_flat_in",
+]
+
+FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# Rotary scalings whose frequencies depend on nothing but the config.
+FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
+DEFAULT_WINDOWS = {"mistral": 4096}  # of a config.json that does not say; transformers 5
+
+
+def why_config_is_not_flat(config: Mapping[str, Any], *, device: str = "cpu", max_seq_len: int = 0) -> str:
+    """Why a model of this config.json cannot run as flat tokens on `device` ("cpu", "cuda"); empty where it can.
+
+    A sliding window is harmless where `max_seq_len` (0: unknown) stays within it.
+    """
+    family = str(config.get("model_type", "unknown"))
+    if family not in FLAT_FAMILIES:
+        return f"{family} is not one of the flat families ({', '.join(FLAT_FAMILIES)})"
+    if device != "cpu":
+        return f"flat attention has no kernel for {device} yet"
+    window = _window(config, family)
+    if window and not 0 < max_seq_len <= window:
+        return f"attention slides over {window} tokens and samples may be longer"
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rotary = scaling.get("rope_type", scaling.get("type", "default"))
+    if rotary not in FIXED_ROTARY:
+        return f"rotary embedding {rotary!r} depends on the length of the input"
+    if config.get("hidden_act", "silu") != "silu":
+        return f"activation {config['hidden_act']!r} is not silu"
+    return "the config asks for attention dropout" if config.get("attention_dropout") else ""
+
+
+def why_not_flat_in(config: Mapping[str, Any], train: TrainConfig, *, device: str, max_seq_len: int) -> str:
+    """Why a job's training cannot run as flat tokens: by its own wish, its method or its model; empty where it can."""
+    if train.advanced.engine == "padded":
+        return 'train.advanced.engine = "padded"'
+    return why_method_is_not_flat(train) or why_config_is_not_flat(config, device=device, max_seq_len=max_seq_len)
+
+
+def frozen_flat_parameters(
+    config: Mapping[str, Any], train: TrainConfig, num_parameters: int, *, device: str, max_seq_len: int
+) -> int:
+    """Base weights that our own decoder would hold frozen; 0 where it does not run or the method trains them."""
+    if train.method in WHOLE_METHODS or why_not_flat_in(config, train, device=device, max_seq_len=max_seq_len):
+        return 0
+    return num_parameters
+
+
+def why_method_is_not_flat(train: TrainConfig) -> str:
+    """Why a method cannot run as flat tokens, whatever the model; empty where it can."""
+    if train.method in PREFERENCE_METHODS:
+        return f"method {train.method} compares whole answers"
+    if train.method == "prefix":
+        return "learned keys and values stand before every sample"
+    if train.method == "regress":
+        return "a number is read off each sample"
+    if train.advanced.quantise_base != "none":
+        return "the base is quantised"
+    is_dora = train.method in LORA_METHODS and train.advanced.lora_variant == "dora"
+    return "DoRA layers are no plain sums" if is_dora else ""
+
+
+def _window(config: Mapping[str, Any], family: str) -> int:
+    kinds = config.get("layer_types")
+    if kinds is not None and "sliding_attention" not in kinds:
+        return 0
+    if kinds is None and family.startswith("qwen") and not config.get("use_sliding_window"):
+        return 0
+    return int(config.get("sliding_window", DEFAULT_WINDOWS.get(family, 0)) or 0)
+
+
+def engine_line(reason: str, *, dropout: float) -> str:
+    """One line on the engine that a run uses: why not flat tokens (`reason`), or what LoRA `dropout` keeps it from."""
+    if reason:
+        return f"engine: the transformers class on padded batches, because {reason}"
+    if dropout:
+        return (
+            f"engine: flat tokens, no padding; LoRA dropout {dropout:g} keeps shared prefixes apart, "
+            "train.advanced.dropout = 0 computes them once"
+        )
+    return "engine: flat tokens, no padding; a prefix that samples share is computed once"
