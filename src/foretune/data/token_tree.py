@@ -13,9 +13,18 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["MIN_PREFIX_TOKENS", "Piece", "cut_trees", "num_pairs", "num_tokens", "with_soft_prompt"]
+__all__ = [
+    "BF16_ROW_MULTIPLE",
+    "MIN_PREFIX_TOKENS",
+    "Piece",
+    "cut_trees",
+    "num_pairs",
+    "num_tokens",
+    "with_soft_prompt",
+]
 
 MIN_PREFIX_TOKENS = 16  # a shorter common prefix costs more to share than it saves
+BF16_ROW_MULTIPLE = 128  # tokens of a pass in bf16 are filled up to it
 
 
 @dataclass

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foretune.data.token_tree import MIN_PREFIX_TOKENS
+from foretune.data.token_tree import BF16_ROW_MULTIPLE, MIN_PREFIX_TOKENS
 from foretune.errors import ConfigError
 from foretune.models.adapter import LoraLinear, SoftPrompt
 from foretune.models.flat_attention import Heads, Segment, flat_attention, rotary_tables
@@ -43,6 +43,11 @@ class FlatSettings:
     min_prefix_tokens: int = MIN_PREFIX_TOKENS
     head_rows: int = 64  # predictions whose logits exist at once; 0: all
     prunes_last_layer: bool = True  # behind the last attention only rows that are asked for
+
+    @property
+    def row_multiple(self) -> int:
+        """Tokens and predictions of a pass are filled up to a multiple of this: oneDNN keeps a kernel a bf16 shape."""
+        return BF16_ROW_MULTIPLE if self.precision == "bf16" else 1
 
     @property
     def dtype(self) -> torch.dtype:

@@ -143,7 +143,7 @@ class _FlatAttention(Function):
         for tile in _tiles(segments):
             keys_KSE, values_KSE = views.keys(tile, heads.num), views.keys(tile, heads.num + heads.num_keys)
             share = views.probabilities(views.queries(tile), keys_KSE, tile.end - tile.start)
-            out_THE[tile.start : tile.end] = views.ungrouped(torch.bmm(share.to(values_KSE.dtype), values_KSE))
+            out_THE[tile.start : tile.end] = views.ungrouped(torch.bmm(share, values_KSE.float()))
         ctx.save_for_backward(rotated_TC, cosine, sine)
         ctx.segments, ctx.heads = segments, heads
         return out_THE.view(len(qkv_TC), -1)
@@ -167,13 +167,13 @@ def _tile_gradients(views: _Views, tile: _Tile, dout_THE: Tensor, grads_TJE: Ten
     queries_KQE = views.queries(tile)
     keys_KSE, values_KSE = views.keys(tile, heads.num), views.keys(tile, heads.num + heads.num_keys)
     share = views.probabilities(queries_KQE, keys_KSE, tile.end - tile.start)
-    dout_KQE = views.grouped(dout_THE[tile.start : tile.end])
-    dshare = torch.bmm(dout_KQE, values_KSE.transpose(1, 2)).float()
-    dscores = torch._softmax_backward_data(dshare, share, -1, torch.float32).to(queries_KQE.dtype)
-    dqueries_KQE = torch.bmm(dscores, keys_KSE)
+    dout_KQE = views.grouped(dout_THE[tile.start : tile.end]).float()
+    dshare = torch.bmm(dout_KQE, values_KSE.float().transpose(1, 2))
+    dscores = torch._softmax_backward_data(dshare, share, -1, torch.float32)
+    dqueries_KQE = torch.bmm(dscores, keys_KSE.float())
     grads_TJE[tile.start : tile.end, : heads.num] = views.ungrouped(dqueries_KQE) * scale
-    dkeys_SKE = torch.bmm(dscores.transpose(1, 2), queries_KQE).transpose(0, 1)
-    dvalues_SKE = torch.bmm(share.to(dout_KQE.dtype).transpose(1, 2), dout_KQE).transpose(0, 1)
+    dkeys_SKE = torch.bmm(dscores.transpose(1, 2), queries_KQE.float()).transpose(0, 1)
+    dvalues_SKE = torch.bmm(share.transpose(1, 2), dout_KQE).transpose(0, 1)
     done = 0
     for start, end in tile.key_ranges():
         place = slice(done, done + end - start)

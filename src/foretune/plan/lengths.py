@@ -49,7 +49,7 @@ class Cutting:
     `is_flat`: flat tokens, else padded rectangles; `shares_prefixes`: in training (validation shares them always);
     `num_prompt_tokens`: soft-prompt tokens before each sample; `predicts_tokens`: the last token is only predicted, so
     that flat inputs lack it (classes are read off it); `num_sequences`: padded rows a sample takes, 2 for preference
-    pairs.
+    pairs; `row_multiple`: flat passes are filled up to a multiple of it.
     """
 
     is_flat: bool = False
@@ -57,6 +57,7 @@ class Cutting:
     num_prompt_tokens: int = 0
     predicts_tokens: bool = True
     num_sequences: int = 1
+    row_multiple: int = 1
 
 
 PADDED = Cutting()
@@ -159,18 +160,26 @@ def _cut(
     elif len(ids):
         inputs = [with_soft_prompt(ids[i][: len(ids[i]) - cutting.predicts_tokens], prompt) for i in indices]
         for _, trees in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=MIN_PREFIX_TOKENS):
-            yield Pass(1, num_tokens(trees), num_pairs(trees))
+            yield _filled(num_tokens(trees), num_pairs(trees), cutting)
     else:
-        yield from _cut_flat([max(1, rows[i] - cutting.predicts_tokens) + prompt for i in indices], budget)
+        lengths = [max(1, rows[i] - cutting.predicts_tokens) + prompt for i in indices]
+        for tokens, pairs in _cut_flat(lengths, budget):
+            yield _filled(tokens, pairs, cutting)
 
 
-def _cut_flat(lengths: Sequence[int], budget_tokens: int) -> Iterator[Pass]:
-    """Samples end to end in their order, cut where the next would pass the budget."""
+def _filled(tokens: int, pairs: int, cutting: Cutting) -> Pass:
+    """A flat pass with what fills it up, which attends to itself."""
+    spare = -tokens % cutting.row_multiple
+    return Pass(1, tokens + spare, pairs + spare**2)
+
+
+def _cut_flat(lengths: Sequence[int], budget_tokens: int) -> Iterator[tuple[int, int]]:
+    """Tokens and pairs of samples end to end in their order, cut where the next would pass the budget."""
     tokens = pairs = 0
     for length in lengths:
         if tokens and tokens + length > budget_tokens:
-            yield Pass(1, tokens, pairs)
+            yield tokens, pairs
             tokens = pairs = 0
         tokens, pairs = tokens + length, pairs + length**2
     if tokens:
-        yield Pass(1, tokens, pairs)
+        yield tokens, pairs

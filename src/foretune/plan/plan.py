@@ -11,6 +11,7 @@ from typing import Any
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
 from foretune.config.job import LORA_METHODS
+from foretune.data.token_tree import BF16_ROW_MULTIPLE
 from foretune.errors import DataError
 from foretune.hardware import Machine, detect_machine
 from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_not_flat_in
@@ -138,7 +139,9 @@ def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: 
     prompt = advanced.num_prompt_tokens if method in ("prompt", "prefix") else 0
     shares = not reason and not dropout and "shared_prefix" not in advanced.without
     sequences = 2 if method in ("dpo", "orpo") else 1
-    return Cutting(not reason, shares, prompt, method != "classify", sequences), engine_line(reason, dropout=dropout)
+    multiple = BF16_ROW_MULTIPLE if derived.precision == "bf16" else 1
+    cutting = Cutting(not reason, shares, prompt, method != "classify", sequences, multiple)
+    return cutting, engine_line(reason, dropout=dropout)
 
 
 def _factors(basis: _Basis, run_dir: Path | None) -> Factors:

@@ -56,7 +56,7 @@ def flat_batches(
     least = model.settings.min_prefix_tokens if model.shares_prefixes else 0
     budget = budget_tokens if model.settings.has_packing else 0
     for chosen, forest in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=least):
-        yield _flat_batch(forest, chosen, rows, inputs, num_prompt, device)
+        yield _flat_batch(forest, chosen, rows, inputs, num_prompt, model.settings.row_multiple, device)
 
 
 class _Layout:
@@ -70,6 +70,14 @@ class _Layout:
         self.length = 0
         for piece in forest:
             self._lay(piece, inputs)
+
+    def pad(self, num: int, some_id: int) -> None:
+        """A segment of its own that nothing is asked of."""
+        if num:
+            self.ids.append(np.full(num, some_id))
+            self.positions.append(np.arange(num))
+            self.segments.append(Segment(self.length, self.length + num, self.length + num))
+            self.length += num
 
     def _lay(self, piece: Piece, inputs: Sequence[np.ndarray]) -> None:
         start, num = self.length, piece.end - piece.begin
@@ -91,9 +99,11 @@ def _flat_batch(
     rows: Sequence[Row],
     inputs: Sequence[np.ndarray],
     num_prompt: int,
+    multiple: int,
     device: torch.device,
 ) -> FlatBatch:
     layout = _Layout(forest, inputs)
+    layout.pad(-layout.length % multiple, num_prompt)
     is_class = rows[0].label >= 0
     ids = np.concatenate(layout.ids) - num_prompt
     ids[ids < 0] = -1 - num_prompt - ids[ids < 0]  # soft-prompt row i is id -1 - i
@@ -101,6 +111,9 @@ def _flat_batch(
     asked, targets, weights = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
     pairs, inverse, counts = np.unique(np.stack([asked, targets]), axis=1, return_inverse=True, return_counts=True)
     summed = np.bincount(inverse.reshape(-1), weights=weights, minlength=pairs.shape[1]).astype(np.float32)
+    spare = -pairs.shape[1] % multiple  # predictions without weight
+    pairs = np.pad(pairs, ((0, 0), (0, spare)), mode="edge")
+    summed, counts = np.pad(summed, (0, spare)), np.pad(counts, (0, spare))
     tokens = FlatTokens(
         torch.from_numpy(ids).to(device),
         torch.from_numpy(np.concatenate(layout.positions)).to(device),

@@ -273,13 +273,15 @@ def _write_served_files(setup: Setup, artefact: Path) -> None:
 
 def _parity(job: JobConfig, setup: Setup, artefact: Path, run_dir: Path) -> ParityRecord | None:
     """The artefact, loaded as it will be served, held against the model that was trained; writes `parity.json`."""
-    if "validation" not in setup.samples or job.train.advanced.quantise_base != "none":
+    advanced = job.train.advanced
+    is_on_nothing = advanced.init == "random" and job.train.method not in WHOLE_METHODS  # no base to serve it on
+    if "validation" not in setup.samples or advanced.quantise_base != "none" or is_on_nothing:
         return None
     record = parity(
         setup.loaded,
         setup.tokenizer,
         setup.samples["validation"],
-        base=None if job.train.advanced.init == "random" else setup.loaded.folder,
+        base=None if advanced.init == "random" else setup.loaded.folder,
         artefact=artefact,
         max_seq_len=setup.derived.max_seq_len,
         has_bf16_weights=job.train.method in WHOLE_METHODS and setup.settings.precision == "bf16",
