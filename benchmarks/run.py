@@ -22,7 +22,7 @@ from typing import Any
 from foretune.hardware.detect import detect_machine
 
 HERE = Path(__file__).parent
-NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts", "data")
+NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts", "data", "sweep")
 
 
 def environment() -> dict[str, Any]:

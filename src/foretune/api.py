@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from foretune import journey
 from foretune.backends.local import start_detached, stop_process, stop_training
+from foretune.backends.processes import check_processes, keep_processes
 from foretune.config.job import JobConfig
 from foretune.config.read import ResolvedJob, field_names, read_job, resolve_job
 from foretune.config.settings import moved_paths, settings_of
+from foretune.config.smoke import smoked
 from foretune.data.faults import REJECTED_FILE
 from foretune.errors import ConfigError, NotFound
 from foretune.journey import STAGES, Outcome, Stage, fresh_run
@@ -39,6 +41,7 @@ from foretune.records.run import (
 )
 from foretune.records.training import TrainingRecord
 from foretune.steps import Run, Watcher, create_job_run, reconcile_run
+from foretune.train.sweep_plan import Sweep
 
 if TYPE_CHECKING:
     from foretune.data.samples import Message
@@ -56,6 +59,7 @@ __all__ = [
     "JobLike",
     "RunInfo",
     "RunLike",
+    "Sweep",
     "affordable",
     "audit",
     "audited",
@@ -90,8 +94,6 @@ EMBEDDED = "pebble"
 HUB = "hf:"  # begins the name of a data set of the Hugging Face hub
 WORLD = "world"  # data.path of the generated corpus: it needs no collecting, splitting or audit
 JOURNEY_LOG = "journey.log"
-SMOKE: dict[str, Any] = {"max_steps": 2, "eval_every": 1, "save_every": 1}
-SMOKE_ROWS = 200
 
 
 def init(template: str, folder: str | Path | None = None, *, num_rows: int | None = None, seed: int = 0) -> Path:
@@ -176,10 +178,20 @@ def train(
     smoke: bool = False,
     source: str | Path | None = None,
     skip_advice: str | None = None,
+    num_processes: int = 1,
+    sweep: Sweep | None = None,
 ) -> Outcome:
-    """Collect, audit and plan, then train, as a process unless `foreground`; `smoke`: two steps on 200 rows."""
-    given = _smoked(resolved(job)) if smoke else resolved(job)
+    """Collect, audit and plan, then train, as a process unless `foreground`; `smoke`: two steps on 200 rows.
+
+    `num_processes` share every update; `sweep` tries many settings and keeps the best (`Sweep(["lr=1e-4,2e-4"])`).
+    """
+    given = smoked(resolved(job)) if smoke else resolved(job)
+    check_processes(given.job, num_processes)
+    planned = sweep.planned(given.job) if sweep is not None else None
     run_dir = _create(source or job, given, Path(runs_dir), "")
+    if planned is not None:
+        approve = planned.write(run_dir, lambda plan: journey.check_plan(plan, given.job, run_dir), approve)
+    keep_processes(run_dir, given.job, num_processes)
     before = tuple(stage for stage in _stages(given.job, BEFORE_TRAINING) if stage != "train")
     stages: tuple[Stage, ...] = before if foreground else (*before, "train")
     with fresh_run(run_dir):
@@ -192,27 +204,14 @@ def train(
             detach=detach,
             skip_advice=skip_advice,
         )
-        return _train_here(given.job, run_dir) if foreground else outcome
+        return _train_here(run_dir) if foreground else outcome
 
 
-def _train_here(job: JobConfig, run_dir: Path) -> Outcome:
-    from foretune.train.train import train as train_now
+def _train_here(run_dir: Path) -> Outcome:
+    from foretune.train.here import train_run
 
-    folder = Path(ResolvedRecord.read(run_dir).folder)
-    record = train_now(job, run_dir=run_dir, runs_dir=run_dir.parent, folder=folder)
-    return Outcome(run_dir, "stopped" if record is None else "done", interrupted=record is None)
-
-
-def _smoked(given: ResolvedJob) -> ResolvedJob:
-    rows = min(given.job.data.max_rows or SMOKE_ROWS, SMOKE_ROWS)
-    advanced = given.job.train.advanced.model_copy(update=SMOKE)
-    job = given.job.model_copy(
-        update={
-            "data": given.job.data.model_copy(update={"max_rows": rows}),
-            "train": given.job.train.model_copy(update={"advanced": advanced}),
-        }
-    )
-    return ResolvedJob(job, given.origins, given.folder)
+    is_done = train_run(run_dir) is not None
+    return Outcome(run_dir, "done" if is_done else "stopped", interrupted=not is_done)
 
 
 def plan(job: JobLike, *, probe: bool = False) -> PlanRecord:
@@ -521,10 +520,13 @@ def resume(
     reuse_test: bool = False,
     detach: bool = False,
     at_end: Callable[[Path], object] | None = None,
+    num_processes: int | None = None,
 ) -> Outcome:
     """Go on with a run where it stands: what left its record is kept, training continues at its last checkpoint."""
     run_dir = find_run(runs_dir, str(run))
     job = JobConfig.model_validate(ResolvedRecord.read(run_dir).job)
+    if num_processes is not None:
+        keep_processes(run_dir, job, num_processes)
     whole = journey.is_journey(run_dir)
     if detach:
         if whole:

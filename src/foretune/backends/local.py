@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foretune import errors
+from foretune.backends.processes import kept_processes, launched
 from foretune.errors import ForetuneError
 from foretune.records.base import write_error
 from foretune.records.events import read_events
@@ -53,9 +54,9 @@ def start_detached(arguments: Sequence[str], *, log: Path) -> int:
 
 
 def start_training(run_dir: Path, *, resume: bool = False) -> int:
-    """Start the training process of a run whose `resolved.json` is written; its process id."""
+    """Start the training of a run whose `resolved.json` is written, in as many processes as it keeps; the first id."""
     arguments = ["foretune.train", str(run_dir), *(["--resume"] if resume else [])]
-    return start_detached(arguments, log=run_dir / TRAIN_LOG)
+    return start_detached(launched(arguments, kept_processes(run_dir)), log=run_dir / TRAIN_LOG)
 
 
 def is_alive(pid: int) -> bool:

@@ -1,16 +1,49 @@
-"""`foretune evaluate`: the verdict on a trained run."""
+"""`foretune evaluate`: the verdict on a trained run, people's votes on it, and whether more data would help."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from foretune.cli.face import DEFAULT_RUNS, LATEST, Answer, Debug, Json, ReuseTest, Run, RunsDir
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foretune.cli.face import DEFAULT_RUNS, LATEST, Answer, Debug, Json, ReuseTest, Run, RunsDir, Yes
+from foretune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from foretune.evaluate.learning_curve import Part
+    from foretune.records.evaluation import EvaluationRecord
+    from foretune.records.learning_curve import LearningCurveRecord
 
 __all__ = ["command"]
+
+WAYS = ("--rate", "--export-ratings", "--import-ratings", "--learning-curve")
 
 
 def command(
     run: Run = LATEST,
     reuse_test: ReuseTest = False,
+    rate: Annotated[bool, typer.Option("--rate", help="Rate pairs of answers blind, by the keyboard.")] = False,
+    rater: Annotated[
+        str, typer.Option("--rater", metavar="NAME", help="Who rates; empty = the name of this account.")
+    ] = "",
+    marks: Annotated[
+        bool, typer.Option("--marks/--no-marks", help="Also ask for marks of 1 to 5 by the rubric.")
+    ] = False,
+    export_ratings: Annotated[
+        Path | None, typer.Option("--export-ratings", metavar="FILE", help="Write the pairs as CSV for NAME.")
+    ] = None,
+    import_ratings: Annotated[
+        Path | None, typer.Option("--import-ratings", metavar="FILE", help="Take over the votes of a filled CSV.")
+    ] = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train on 10, 25, 50 % as well: would more data help?")
+    ] = False,
+    yes: Yes = False,
     runs_dir: RunsDir = DEFAULT_RUNS,
     json: Json = False,
     debug: Debug = False,
@@ -23,17 +56,177 @@ def command(
     Examples:
       foretune evaluate
       foretune evaluate json-extract-001 --reuse-test
+      foretune evaluate json-extract-001 --rate --rater anna
+      foretune evaluate json-extract-001 --learning-curve
     """
-    from foretune import api
-    from foretune.cli.show import evaluation_shown
-    from foretune.cli.under_way import watching
     from foretune.records.run import find_run
 
+    _check_one_way(rate, export_ratings, import_ratings, learning_curve)
     run_dir = find_run(runs_dir, run)
-    with watching() as watcher:
-        record = api.evaluate(run_dir, runs_dir=runs_dir, reuse_test=reuse_test, on_progress=watcher.progress)
-    document = {"command": "evaluate", "run_id": run_dir.name, "evaluation": record.as_dict()}
-    return Answer(document, evaluation_shown(record), next=f"foretune diagnose {run_dir.name}")
+    if learning_curve:
+        return _curve(run_dir, yes=yes)
+    if rate or export_ratings is not None or import_ratings is not None:
+        return _ratings(run_dir, rater or _account(), marks, export_ratings, import_ratings)
+    return _verdict(run_dir, runs_dir, reuse_test)
 
 
 command.__name__ = "evaluate"
+
+
+def _check_one_way(*given: object) -> None:
+    named = [name for name, value in zip(WAYS, given, strict=True) if value]
+    if len(named) > 1:
+        raise ConfigError(f"{named[0]} and {named[1]} exclude each other", fix=f"leave {named[1]} out")
+
+
+def _verdict(run_dir: Path, runs_dir: Path, reuse_test: bool) -> Answer:
+    from foretune import api
+    from foretune.cli.show import evaluation_shown
+    from foretune.cli.under_way import watching
+
+    with watching() as watcher:
+        record = api.evaluate(run_dir, runs_dir=runs_dir, reuse_test=reuse_test, on_progress=watcher.progress)
+    document = {
+        "command": "evaluate",
+        "run_id": run_dir.name,
+        "evaluation": record.as_dict(),
+        "exactMatchRate": record.exact_match_rate,
+        "avgSimilarity": record.avg_similarity,
+        "humanEvalQueue": _queue(run_dir),
+    }
+    shown = [*evaluation_shown(record), *_beside_shown(record)]
+    return Answer(document, shown, next=f"foretune diagnose {run_dir.name}")
+
+
+def _queue(run_dir: Path) -> list[dict[str, str]]:
+    """What people may rate: input, prediction, expected."""
+    import json
+
+    from foretune.evaluate.evaluate import HUMAN_QUEUE_FILE
+
+    path = run_dir / HUMAN_QUEUE_FILE
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def _beside_shown(record: EvaluationRecord) -> list[RenderableType]:
+    """Endpoints, quantised variants, gaps, similarity and the judge: shown, never deciding."""
+    from rich.markup import escape
+
+    shown = [
+        f"against {escape(claim.system)}: {claim.verdict.replace('_', ' ')}, {claim.delta.value:+.3f} "
+        f"({claim.delta.ci_low:+.3f} to {claim.delta.ci_high:+.3f}), p = {claim.p_adjusted:.2g} (Holm), n = {claim.n}"
+        for claim in record.claims
+    ]
+    shown += [f"gate {gate.status}: {gate.reason}" for gate in record.gates]
+    shown += [f"no answer of {escape(gap.system)}: {escape(gap.reason)}" for gap in record.gaps]
+    shown += [
+        f"{escape(system.name)}: {system.seconds_per_answer:.2f} s an answer"
+        + (f", ${system.cost_usd:.4g} in all" if system.cost_usd is not None else "")
+        for system in record.systems
+        if system.seconds_per_answer is not None and (system.cost_usd is not None or system.name.startswith("endpoint"))
+    ]
+    if record.similarity is not None:
+        found = record.similarity
+        shown.append(f"[dim]similarity to the targets {found.mean:.3f}; to other samples' {found.shuffled:.3f}[/]")
+    if record.judge is not None:
+        judge = record.judge
+        shown.append(
+            f"judge {escape(judge.model)} (never decides): {judge.wins} for, {judge.losses} against, "
+            f"{judge.ties} equal, {judge.inconsistent} turned with the order"
+        )
+    return ["", *shown] if shown else []
+
+
+def _ratings(run_dir: Path, rater: str, marks: bool, export_to: Path | None, import_from: Path | None) -> Answer:
+    from foretune.cli import rate
+    from foretune.config.job import JobConfig
+    from foretune.records.run import ResolvedRecord
+
+    rubric = JobConfig.model_validate(ResolvedRecord.read(run_dir).job).evaluate.advanced.rubric
+    if import_from is not None:
+        return rate.import_ratings(run_dir, rubric, import_from)
+    criteria = rubric if marks else ()
+    if export_to is not None:
+        return rate.export_ratings(run_dir, rater, criteria, export_to)
+    return rate.rate(run_dir, rater, criteria)
+
+
+def _account() -> str:
+    return os.environ.get("USER") or os.environ.get("USERNAME") or "rater"
+
+
+def _curve(run_dir: Path, *, yes: bool) -> Answer:
+    from foretune import api
+    from foretune.cli.under_way import approval, watching
+    from foretune.config.read import ResolvedJob
+    from foretune.evaluate.learning_curve import CURVE_FOLDER, measure_curve
+    from foretune.steps import Run as OpenRun
+
+    here = OpenRun.open(run_dir)
+    with watching() as watcher:
+
+        def train_on(part: Part) -> Path:
+            given = _with_settings(ResolvedJob(here.job, {}, here.folder), part.settings)
+            outcome = api.train(
+                given,
+                runs_dir=run_dir / CURVE_FOLDER,
+                watcher=watcher,
+                approve=approval(yes=yes),
+                skip_advice="a part of a learning curve",
+            )
+            if outcome.state != "done":
+                raise KeyboardInterrupt
+            return outcome.run_dir
+
+        record = measure_curve(
+            here.job,
+            run_dir=run_dir,
+            runs_dir=here.runs_dir,
+            folder=here.folder,
+            train_on=train_on,
+            on_progress=watcher.progress,
+        )
+    document: dict[str, Any] = {"command": "evaluate", "run_id": run_dir.name, "learning_curve": record.as_dict()}
+    return Answer(document, _curve_shown(record), next="foretune plan --questions > project.toml")
+
+
+def _with_settings(given: Any, settings: dict[str, Any]) -> Any:
+    """The job with dotted fields replaced and validated again."""
+    from foretune.config.job import JobConfig
+    from foretune.config.read import ResolvedJob, field_names
+
+    tree = given.job.model_dump()
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return ResolvedJob(JobConfig.model_validate(tree), dict.fromkeys(field_names(), "flag"), given.folder)
+
+
+def _curve_shown(record: LearningCurveRecord) -> list[RenderableType]:
+    from rich.markup import escape
+
+    from foretune.cli.show import plain_table, warning_lines
+
+    table = plain_table(">of the data", ">samples", f">{record.metric}", ">95 %")
+    for part in record.parts:
+        table.add_row(
+            f"{part.share:.0%}", f"{part.num_samples:,}", f"{part.score:.3f}", f"{part.ci_low:.3f}-{part.ci_high:.3f}"
+        )
+    if not record.stopped_early:
+        band = f"{record.predicted_low:.3f}-{record.predicted_high:.3f}"
+        table.add_row("200%", f"{2 * record.parts[-1].num_samples:,}", f"[dim]{record.predicted_score:.3f}[/]", band)
+    measured = f"[situation.measured] last_doubling_gain = {record.last_doubling_gain:.4f}"
+    told = "[dim]on validation samples; for plan's advice, in project.toml:[/]"
+    return [
+        f"[bold]{record.answer}[/]: {record.advice}",
+        "",
+        table,
+        "",
+        told,
+        escape(measured),
+        *warning_lines(record.warnings),
+    ]

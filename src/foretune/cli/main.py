@@ -135,7 +135,8 @@ def _as_known(error: Exception) -> ForetuneError:
     if isinstance(error, ForetuneError):
         return error
     if isinstance(error, TyperException):
-        return ConfigError(error.format_message(), fix="foretune --help")
+        context = getattr(error, "ctx", None)
+        return ConfigError(error.format_message(), fix=f"{context.command_path if context else 'foretune'} --help")
     if isinstance(error, MemoryError):
         return DoesNotFit("out of memory", fix="foretune plan JOB   # shows what needs how much")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

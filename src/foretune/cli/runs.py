@@ -122,6 +122,10 @@ def resume_command(
     detach: Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on by itself.")] = False,
     yes: Yes = False,
     reuse_test: ReuseTest = False,
+    nproc: Annotated[
+        int | None,
+        typer.Option("--nproc", min=1, metavar="N", help="Processes that share every update.", show_default=False),
+    ] = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
     json: Json = False,
     debug: Debug = False,
@@ -137,6 +141,7 @@ def resume_command(
     """
     from foretune import api
     from foretune.cli import under_way
+    from foretune.cli.sweep_shown import with_sweep
     from foretune.records.run import find_run
 
     run_dir = find_run(runs_dir, run)
@@ -149,8 +154,9 @@ def resume_command(
             reuse_test=reuse_test,
             detach=detach,
             at_end=under_way.report_writer(),
+            num_processes=nproc,
         )
-    return under_way.answer("runs resume", outcome)
+    return with_sweep(under_way.answer("runs resume", outcome), run_dir)
 
 
 @app.command("stop")

@@ -20,7 +20,7 @@ from foretune.records.training import TrainingRecord
 from foretune.units import show_bytes, show_count, show_range, show_seconds, show_usd
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Group, RenderableType
 
     from foretune.api import RunInfo
 
@@ -82,14 +82,17 @@ def warning_lines(warnings: Sequence[str]) -> list[str]:
 # --- config ---------------------------------------------------------------------------------------------------------
 
 
-def fields_table() -> Table:
-    """Every field of the job file with its default and what it is."""
+def fields_table() -> Group:
+    """Every field of the job file with its default, and below it what it is; names are typed again, so never cut."""
+    from rich.console import Group
+    from rich.padding import Padding
+
     from foretune.config import JobConfig
 
-    table = plain_table("field", "default", "what it is")
+    lines: list[RenderableType] = []
     for name, default, description in _fields(JobConfig, ""):
-        table.add_row(name, default, description)
-    return table
+        lines += [f"{name} = {default}", Padding(description, (0, 0, 0, 4))]
+    return Group(*lines)
 
 
 def _fields(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:

@@ -37,6 +37,17 @@ def command(
     max_hours: MaxHours = None,
     skip_advice: SkipAdvice = None,
     settings: Settings = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="NAME=A,B", help="Try these values, keep the best; may be repeated."),
+    ] = None,
+    sweep_samples: Annotated[
+        int, typer.Option("--sweep-samples", min=0, metavar="N", help="Draw N settings; 0 = every combination.")
+    ] = 0,
+    sweep_eta: Annotated[
+        int, typer.Option("--sweep-eta", metavar="N", help="Of N settings, one goes on to the next rung.")
+    ] = 3,
+    nproc: Annotated[int, typer.Option("--nproc", min=1, metavar="N", help="Processes that share every update.")] = 1,
     seed: Seed = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
     json: Json = False,
@@ -50,14 +61,19 @@ def command(
     Examples:
       foretune train job.toml
       foretune train job.toml --smoke
-      foretune train job.toml --detach --json
+      foretune train job.toml --sweep lr=1e-4,2e-4,4e-4 --sweep rank=8,16
+      foretune train job.toml --nproc 2
     """
     from foretune import api
     from foretune.cli import under_way
+    from foretune.cli.sweep_shown import with_sweep
     from foretune.config import resolve_job
 
     if detach and foreground:
         raise ConfigError("--detach and --foreground exclude each other", fix="give one of them")
+    if nproc > 1 and (foreground or sweep):
+        other = "--sweep" if sweep else "--foreground"
+        raise ConfigError(f"--nproc {nproc} and {other} exclude each other", fix="leave one of them out")
     flags = parsed_settings(settings, seed=seed, plan__max_cost_usd=max_cost, plan__max_hours=max_hours)
     with under_way.watching() as watcher:
         outcome = api.train(
@@ -70,8 +86,10 @@ def command(
             foreground=foreground,
             smoke=smoke,
             skip_advice=skip_advice,
+            num_processes=nproc,
+            sweep=api.Sweep(sweep, eta=sweep_eta, num_samples=sweep_samples) if sweep else None,
         )
-    return under_way.answer("train", outcome)
+    return with_sweep(under_way.answer("train", outcome), outcome.run_dir)
 
 
 command.__name__ = "train"

@@ -197,6 +197,22 @@ class AdvancedEvaluate(Strict):
     max_validation_samples: Positive = Field(64, description="Validation samples used to choose the prompt.")
     margin: Fraction = Field(0.02, description="Smallest difference that matters to you.")
     probe_samples: Count = Field(40, description="Samples per general skill for the forgetting check; 0 = off.")
+    quantised: tuple[Literal["8bit", "4bit"], ...] = Field(
+        (), description="Also the fine-tuned model in 8bit or 4bit, against the gates of 5 % and 10 % loss."
+    )
+    endpoint_keys: tuple[str, ...] = Field(
+        ("OPENAI_API_KEY",), description="Environment variable with the endpoints' key, or HOST=NAME for one of them."
+    )
+    endpoint_prices: tuple[str, ...] = Field(
+        (), description="Dollars per million tokens read and written: MODEL=2.5,10."
+    )
+    timeout_seconds: Positive = Field(120, description="Longest wait for one answer of an endpoint.")
+    judge_samples: Count = Field(100, description="Test samples that the judge compares, each in both orders.")
+    rubric: tuple[str, ...] = Field(
+        ("helpfulness", "policy", "facts", "tone"), description="What judge and raters score from 1 to 5."
+    )
+    embedder: str = Field("auto", description="Embeddings of the similarity: auto, tfidf, a folder or URL#model.")
+    run_code: bool = Field(False, description="Allow scorers that run the answers as Python, in a limited process.")
 
 
 class EvaluateConfig(Strict):
@@ -208,6 +224,9 @@ class EvaluateConfig(Strict):
     instructions: tuple[str, ...] = Field((), description="Extra system prompts tried for the base model.")
     json_schema: str = Field("", description="JSON Schema file that answers must satisfy.")
     scorers: tuple[str, ...] = Field((), description="Further metrics, or your own as `package.module:function`.")
+    endpoints: tuple[str, ...] = Field((), description="Hosted models to compare with: https://host/v1#model.")
+    documents: str = Field("", description="File or folder that a retrieval baseline of the base model looks up.")
+    judge: str = Field("", description="Model that judges pairs of answers, as URL#model; it never decides.")
     advanced: AdvancedEvaluate = Field(default_factory=AdvancedEvaluate)
 
 

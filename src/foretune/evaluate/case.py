@@ -20,6 +20,7 @@ from foretune.engine.chat import ChatEngine
 from foretune.errors import ConfigError, NotFound
 from foretune.evaluate.journal import Journal
 from foretune.evaluate.metrics import choose_primary_metric
+from foretune.evaluate.quantised import quantise_engine
 from foretune.evaluate.systems import Progress
 from foretune.models.base import resolve_base
 from foretune.records.dataset import DatasetRecord
@@ -28,7 +29,7 @@ from foretune.records.training import TrainingRecord
 
 __all__ = ["Case", "HeldOut", "Models", "open_case"]
 
-Which = Literal["base", "fine_tuned"]
+Which = Literal["base", "fine_tuned", "fine_tuned_8bit", "fine_tuned_4bit"]
 LOOK = "look"
 
 
@@ -52,7 +53,7 @@ class HeldOut(NamedTuple):
 
 
 class Models:
-    """The base and the fine-tuned model, loaded when asked for, never both in memory."""
+    """The base and the fine-tuned model, whole or quantised, loaded when asked for, never two in memory."""
 
     def __init__(self, base: Path, artefact: Path, *, max_seq_len: int = 0) -> None:
         self.base_folder = base
@@ -68,7 +69,9 @@ class Models:
             if self._held is not None:
                 self._held = None
                 gc.collect()
-            engine = load_engine(self.base_folder, self._artefact if which == "fine_tuned" else None)
+            engine = load_engine(self.base_folder, None if which == "base" else self._artefact)
+            if which in ("fine_tuned_8bit", "fine_tuned_4bit"):
+                quantise_engine(engine, "8bit" if which == "fine_tuned_8bit" else "4bit")
             self._held = which, ChatEngine(engine, max_seq_len=self._max_seq_len)
         return self._held[1]
 

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
 
 from foretune.data.samples import Sample
+from foretune.evaluate.beside import Beside, beside, similarity_of
 from foretune.evaluate.case import Case, HeldOut
+from foretune.evaluate.hosted import HOSTED
+from foretune.evaluate.judge import Judged
 from foretune.evaluate.metrics import EXACT_MATCH, Scoring
 from foretune.evaluate.scorers.classification import Labels, class_report
 from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores
 from foretune.evaluate.systems import FINE_TUNED, System
-from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, SystemResult
+from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, Similarity, SystemResult
 from foretune.stats.paired import PairedResult
 from foretune.stats.power import Spread, samples_needed
 from foretune.stats.verdict import Verdict, verdict
@@ -44,30 +48,49 @@ class Comparison(NamedTuple):
     confusion: dict[str, Any] | None = None
     exact_match_rate: float | None = None
     noisy: tuple[NoisyScore, ...] = ()
+    similarity: Similarity | None = None
+    beside: Beside = Beside()
+    judged: Judged | None = None
 
 
 def compare_answers(
     case: Case, scoring: Scoring, systems: Sequence[System], baseline: str, test: HeldOut
 ) -> Comparison:
-    """Score the answers of every system and compare the fine-tuned model with the baseline on the primary metric."""
+    """Score the answers of every system and compare the fine-tuned model with the baseline on the primary metric.
+
+    Systems with gaps are scored on what they answered; systems without any answer are gaps and no systems.
+    """
     if not test.samples:
         empty = tuple(_result(system, _no_metrics(scoring.names)) for system in systems)
         return Comparison(empty, baseline, unjudged(), [], [])
-    tables = {system.name: scoring.score(system.predictions, test.targets) for system in systems}
     tuned = next(system for system in systems if system.name == FINE_TUNED)
+    heard = [system for system in systems if system.answered]
+    tables = {system.name: _scored(scoring, system, test) for system in heard}
     margin = case.job.evaluate.advanced.margin
     result = compare_scores(
         scoring.primary, tables[baseline], tables[FINE_TUNED], groups=test.groups, look=test.look, margin=margin
     )
     return Comparison(
-        systems=tuple(_result(system, tables[system.name].metrics) for system in systems),
+        systems=tuple(_result(system, tables[system.name].metrics, _hour_usd(case)) for system in heard),
         baseline=baseline,
         judgement=judge(result, margin),
-        answers=[answer for system in systems for answer in _answers(system, tables[system.name], test.samples)],
+        answers=[answer for system in heard for answer in _answers(system, tables[system.name], test.samples)],
         human_queue=[_queued(sample, text) for sample, text in zip(test.samples, tuned.predictions, strict=True)],
         confusion=_confusion(scoring, tuned.predictions, test.targets),
         exact_match_rate=tables[FINE_TUNED].metrics[EXACT_MATCH].value,
+        similarity=similarity_of(scoring, tuned.predictions, test.targets),
+        beside=beside(case, scoring, tuned, systems, baseline, test),
     )
+
+
+def _scored(scoring: Scoring, system: System, test: HeldOut) -> ScoreTable:
+    """The scores of the answers that are there; a missing one is scored nowhere, least of all 0."""
+    rows = system.answered
+    return scoring.score([system.predictions[row] for row in rows], [test.targets[row] for row in rows])
+
+
+def _hour_usd(case: Case) -> float:
+    return case.job.plan.price_per_hour_usd
 
 
 def judge(result: PairedResult, margin: float) -> Judgement:
@@ -100,7 +123,8 @@ def unknown_label_warnings(scoring: Scoring, test: HeldOut) -> list[str]:
     return [f"{count} test samples have a label that training never saw ({shown}): no system can learn it"]
 
 
-def _result(system: System, metrics: Mapping[str, Metric | MetricValue]) -> SystemResult:
+def _result(system: System, metrics: Mapping[str, Metric | MetricValue], usd_per_hour: float = 0.0) -> SystemResult:
+    seconds = [system.answer_seconds[place] for place in system.answered] if system.answer_seconds else []
     return SystemResult(
         name=system.name,
         prompt=system.prompt,
@@ -108,7 +132,21 @@ def _result(system: System, metrics: Mapping[str, Metric | MetricValue]) -> Syst
         metrics={name: _value(metric) for name, metric in metrics.items()},
         seconds=system.seconds,
         generated_tokens=system.generated_tokens,
+        seconds_per_answer=median(seconds) if seconds else None,
+        cost_usd=_cost_usd(system, usd_per_hour),
+        num_missing=len(system.missing),
+        gap=system.gap,
     )
+
+
+def _cost_usd(system: System, usd_per_hour: float) -> float | None:
+    """What the answers cost: as billed, or this machine's time; None where no price is known."""
+    if system.answer_costs_usd:
+        billed = [cost for cost in system.answer_costs_usd if cost is not None]
+        return sum(billed) if len(billed) >= len(system.answered) else None
+    if system.name.startswith(HOSTED) or not usd_per_hour:
+        return None
+    return system.seconds / 3600 * usd_per_hour
 
 
 def _value(metric: Metric | MetricValue) -> MetricValue:
@@ -125,15 +163,17 @@ def _no_metrics(names: Sequence[str]) -> dict[str, MetricValue]:
 def _answers(system: System, table: ScoreTable, samples: Sequence[Sample]) -> list[Answer]:
     return [
         Answer(
-            sample_id=sample.id,
+            sample_id=samples[place].id,
             system=system.name,
-            place=sample.place,
-            messages=tuple(message.to_json() for message in sample.prompt),
-            prediction=text,
-            expected=sample.target,
+            place=samples[place].place,
+            messages=tuple(message.to_json() for message in samples[place].prompt),
+            prediction=system.predictions[place],
+            expected=samples[place].target,
             scores=table.of_sample(row),
+            seconds=system.answer_seconds[place] if system.answer_seconds else None,
+            cost_usd=system.answer_costs_usd[place] if system.answer_costs_usd else None,
         )
-        for row, (sample, text) in enumerate(zip(samples, system.predictions, strict=True))
+        for row, place in enumerate(system.answered)
     ]
 
 

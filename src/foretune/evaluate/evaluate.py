@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from foretune.config.job import JobConfig
 from foretune.data.tokenizer import Tokenizer
 from foretune.evaluate.case import Case, HeldOut, Which, open_case
 from foretune.evaluate.comparison import Comparison, compare_answers, unknown_label_warnings
+from foretune.evaluate.endpoint import open_endpoint
+from foretune.evaluate.hosted import Hosted, choose_prompt, hosted_answers, hosted_models
+from foretune.evaluate.judge import JUDGE_FILE, Judged, judge_answers
 from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
 from foretune.evaluate.noisy import PREFIX, noisy_scores, noisy_twins
 from foretune.evaluate.prompts import Prompt
+from foretune.evaluate.rating import human_preferences
+from foretune.evaluate.retrieval import read_passages
 from foretune.evaluate.selection import Choice, Search, search_prompts
 from foretune.evaluate.skills import Scores, compare_skills, forgotten, general_scores, is_pebble
 from foretune.evaluate.systems import (
+    BASE_FEW_SHOT,
+    BASE_ZERO_SHOT,
     FINE_TUNED,
     Progress,
     System,
@@ -52,6 +59,7 @@ def evaluate(
     """
     case = open_case(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder, on_progress=on_progress)
     case.refuse_second_look(reuse_test=reuse_test)
+    _check_endpoints(job)
     why_no_skills = _why_no_skills(case)
     before = {} if why_no_skills else _general_scores(case, "base")
     if is_raw_text(job, case.train):
@@ -69,9 +77,26 @@ def evaluate(
     record = _record(case, test, comparison, choice, skills)
     _write_lines(run_dir / ANSWERS_FILE, [answer.model_dump(mode="json") for answer in comparison.answers])
     _write_lines(run_dir / HUMAN_QUEUE_FILE, comparison.human_queue)
+    if comparison.judged is not None:
+        scores = comparison.judged.scores.items()
+        _write_lines(run_dir / JUDGE_FILE, [{"sample_id": name, "score": score} for name, score in scores])
     record.write(run_dir)
-    case.journal.finish()
+    if not _has_gaps(record):  # else the next evaluation asks for what is missing, and for nothing else
+        case.journal.finish()
     return record
+
+
+def _has_gaps(record: EvaluationRecord) -> bool:
+    """Whether answers of an endpoint, or of the judge, are still to come."""
+    is_judged = record.judge is None or not record.judge.num_missing
+    return bool(record.gaps) or not is_judged or any(system.num_missing for system in record.systems)
+
+
+def _check_endpoints(job: JobConfig) -> None:
+    """Raise ConfigError for a malformed endpoint or judge before any work."""
+    hosted_models(job.evaluate)
+    if job.evaluate.judge:
+        open_endpoint(job.evaluate.judge, job.evaluate.advanced)
 
 
 class _Asking(NamedTuple):
@@ -81,6 +106,7 @@ class _Asking(NamedTuple):
     choice: Choice
     prompts: dict[str, Prompt]
     max_new_tokens: int
+    hosted: list[tuple[Hosted, Prompt]]
 
 
 def _asking(case: Case) -> _Asking:
@@ -92,7 +118,17 @@ def _asking(case: Case) -> _Asking:
             lambda: longest_answer_tokens(case.models.chat("base"), job.evaluate.max_new_tokens, case.train),
         )
     )
-    search = Search(scoring, case.train, case.validation(), job.evaluate.few_shot, job.evaluate.instructions, job.seed)
+    library = read_passages(case.folder / Path(job.evaluate.documents).expanduser()) if job.evaluate.documents else None
+    search = Search(
+        scoring,
+        case.train,
+        case.validation(),
+        job.evaluate.few_shot,
+        job.evaluate.instructions,
+        job.seed,
+        library,
+    )
+    hosted = hosted_models(job.evaluate)
     choice = Choice(
         *case.journal.once(
             "prompts",
@@ -106,7 +142,30 @@ def _asking(case: Case) -> _Asking:
         )
     )
     case.warnings += choice.warnings
-    return _Asking(scoring, choice, search.chosen(choice), limit)
+    prompts = search.chosen(choice)
+    ways, tried = _hosted_prompts(case, scoring, hosted, search, prompts, limit)
+    return _Asking(scoring, choice._replace(candidates=[*choice.candidates, *tried]), prompts, limit, ways)
+
+
+def _hosted_prompts(
+    case: Case, scoring: Scoring, hosted: list[Hosted], search: Search, prompts: dict[str, Prompt], limit: int
+) -> tuple[list[tuple[Hosted, Prompt]], list[dict[str, Any]]]:
+    """Each endpoint with the base's prompt that serves it best on validation, and every prompt tried on it."""
+    tried = [prompts[name] for name in (BASE_ZERO_SHOT, BASE_FEW_SHOT) if name in prompts]
+    ways, rows = [], []
+    for one in hosted:
+        found = choose_prompt(
+            one,
+            tried,
+            scoring,
+            search.validation,
+            max_new_tokens=limit,
+            once=case.journal.once,
+            on_progress=case.on_progress,
+        )
+        ways.append((one, next(prompt for prompt in tried if prompt.name == found.prompt)))
+        rows += found.rows
+    return ways, rows
 
 
 def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
@@ -124,14 +183,44 @@ def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
     clean = {system.name: system for system in systems}
     constant = constant_answer(case.train)
     if constant is not None:
-        systems.insert(-1, constant_system(constant, len(test.samples)))
+        at = next(place for place, system in enumerate(systems) if system.name == FINE_TUNED)
+        systems.insert(at, constant_system(constant, len(test.samples)))
+    for bits in case.job.evaluate.advanced.quantised:
+        which: Which = "fine_tuned_8bit" if bits == "8bit" else "fine_tuned_4bit"
+        packed = Prompt(which, f"{trained.description}; weights in {bits}")
+        systems.append(_system(case, asking, test, (which, which, packed)))
+    systems += [_hosted_system(case, asking, test, one, prompt) for one, prompt in asking.hosted]
     for system in systems:
         case.warnings += system.warnings
     case.warnings += unknown_label_warnings(asking.scoring, test)
     compared = compare_answers(case, asking.scoring, systems, asking.choice.baseline, test)
+    compared = compared._replace(judged=_judged(case, systems, asking.choice.baseline, test))
     if twins is None:
         return compared
     return compared._replace(noisy=noisy_scores(case, asking.scoring, clean, noisy, twins))
+
+
+def _judged(case: Case, systems: list[System], baseline: str, test: HeldOut) -> Judged | None:
+    """What the job's judge says of the fine-tuned model and the baseline; None where there is no judge."""
+    config = case.job.evaluate
+    if not config.judge or not test.samples:
+        return None
+    by_name = {system.name: system for system in systems}
+    found = judge_answers(
+        open_endpoint(config.judge, config.advanced),
+        test.samples,
+        by_name[FINE_TUNED],
+        by_name[baseline],
+        criteria=config.advanced.rubric,
+        num_samples=config.advanced.judge_samples,
+        seed=case.job.seed,
+        human=human_preferences(case.run_dir),
+        once=case.journal.once,
+        on_progress=case.on_progress,
+    )
+    if found.result.gap:
+        case.warnings.append(f"judge: {found.result.gap}")
+    return found
 
 
 def _system(case: Case, asking: _Asking, test: HeldOut, way: Way) -> System:
@@ -146,9 +235,21 @@ def _system(case: Case, asking: _Asking, test: HeldOut, way: Way) -> System:
             max_new_tokens=asking.max_new_tokens,
             batch_size=case.batch_size,
             on_progress=case.on_progress,
+            once=case.journal.once,
         )
 
     return System.from_json(case.journal.once(name, compute))
+
+
+def _hosted_system(case: Case, asking: _Asking, test: HeldOut, hosted: Hosted, prompt: Prompt) -> System:
+    return hosted_answers(
+        hosted,
+        prompt,
+        test.samples,
+        max_new_tokens=asking.max_new_tokens,
+        once=case.journal.once,
+        on_progress=case.on_progress,
+    )
 
 
 def _why_no_skills(case: Case) -> str:
@@ -213,6 +314,11 @@ def _record(
         confusion=comparison.confusion,
         exact_match_rate=comparison.exact_match_rate,
         human_eval_queue=len(comparison.human_queue),
+        claims=comparison.beside.claims,
+        gates=comparison.beside.gates,
+        gaps=comparison.beside.gaps,
+        similarity=comparison.similarity,
+        judge=comparison.judged.result if comparison.judged else None,
         warnings=tuple(case.warnings),
     )
 

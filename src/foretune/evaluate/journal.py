@@ -31,6 +31,11 @@ class Journal:
             if entry.get("key") == key:
                 self._done[entry["step"]] = entry["value"]
 
+    @property
+    def key(self) -> str:
+        """What the steps depend on."""
+        return self._key
+
     def __contains__(self, step: str) -> bool:
         return step in self._done
 

@@ -10,14 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from foretune.config.job import JobConfig
+from foretune.data.embed.door import open_embedder
+from foretune.data.embed.vectors import Embedder
 from foretune.data.samples import Sample
 from foretune.errors import ConfigError, DataError, NotFound
 from foretune.evaluate.scorers.registry import default_metrics, find_scorer
 from foretune.evaluate.scorers.table import ScoreTable, score_samples
 
-__all__ = ["BITS_PER_BYTE", "EXACT_MATCH", "Scoring", "build_scoring", "choose_primary_metric", "is_raw_text"]
+__all__ = [
+    "BITS_PER_BYTE",
+    "EXACT_MATCH",
+    "PERPLEXITY",
+    "Scoring",
+    "build_scoring",
+    "choose_primary_metric",
+    "is_raw_text",
+]
 
 BITS_PER_BYTE = "bits_per_byte"
+PERPLEXITY = "perplexity"
 EXACT_MATCH = "exact_match"
 NUMBER_METRICS = ("number_closeness", "absolute_error", "spearman")
 LABEL_METRICS = ("accuracy", "macro_f1", "macro_precision", "macro_recall")
@@ -31,11 +42,21 @@ class Scoring:
     names: tuple[str, ...]
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
+    embedder: Embedder | None = None
+    run_code: bool = False
 
     def score(self, predictions: Sequence[str], targets: Sequence[str]) -> ScoreTable:
         """Every metric of the predictions; a label that only the targets know counts as a label too."""
         labels = None if self.labels is None else (*self.labels, *sorted(self.unknown_labels(targets)))
-        return score_samples(self.names, predictions, targets, labels=labels, schema=self.schema)
+        return score_samples(
+            self.names,
+            predictions,
+            targets,
+            labels=labels,
+            schema=self.schema,
+            embedder=self.embedder,
+            run_code=self.run_code,
+        )
 
     def unknown_labels(self, targets: Sequence[str]) -> set[str]:
         """Labels among the targets that training never saw."""
@@ -86,7 +107,9 @@ def build_scoring(
     names = list(dict.fromkeys([*names, EXACT_MATCH, *wanted, *job.evaluate.scorers]))
     needs = {find_scorer(name).needs for name in names}
     labels = tuple(sorted({target.strip() for target in targets})) if "labels" in needs else None
-    return Scoring(primary, tuple(names), labels, _schema(job, targets, folder) if "schema" in needs else None)
+    schema = _schema(job, targets, folder) if "schema" in needs else None
+    embedder = open_embedder(job.evaluate.advanced.embedder, corpus=targets)
+    return Scoring(primary, tuple(names), labels, schema, embedder, job.evaluate.advanced.run_code)
 
 
 def _fitting(job: JobConfig, targets: Sequence[str], task: str) -> tuple[str, ...]:

@@ -14,11 +14,23 @@ from foretune.data.samples import Message, Sample
 from foretune.engine.chat import ChatEngine
 from foretune.evaluate.neighbours import Neighbours
 
-__all__ = ["ZERO_SHOT", "Asked", "Examples", "Prompt", "ask", "few_shot_prompts", "zero_shot_prompts"]
+__all__ = [
+    "ZERO_SHOT",
+    "Asked",
+    "Examples",
+    "Library",
+    "Prompt",
+    "ask",
+    "few_shot_prompts",
+    "retrieval_prompts",
+    "zero_shot_prompts",
+]
 
 MAX_POOL = 2000  # training samples that neighbours are looked for among
+NUM_PASSAGES = (1, 3, 5)  # tried for the retrieval baseline
 SPARE = 4  # times as many examples at hand as wanted, so that shorter ones can stand in for those that do not fit
 ZERO_SHOT = "zero_shot"
+FOUND = "These passages may help:"
 
 
 class Picker(Protocol):
@@ -28,11 +40,19 @@ class Picker(Protocol):
         """At most `count` training samples."""
 
 
+class Library(Protocol):
+    """Finds passages of documents for a sample, the most relevant first."""
+
+    def passages(self, sample: Sample, count: int) -> Sequence[str]:
+        """At most `count` texts."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One way of asking.
 
-    `system` stands in place of the sample's own system message, None for its own; `told` is put behind it.
+    `system` stands in place of the sample's own system message, None for its own; `told` is put behind it, and behind
+    that `num_passages` of the `library`.
     """
 
     name: str
@@ -41,17 +61,28 @@ class Prompt:
     told: str = ""
     num_shots: int = 0
     picker: Picker | None = None
+    num_passages: int = 0
+    library: Library | None = None
 
     def shots(self, sample: Sample) -> list[Sample]:
         """The examples for a sample and, behind them, their stand-ins; the most wanted first."""
         return list(self.picker.pick(sample, SPARE * self.num_shots)) if self.picker else []
 
-    def messages(self, sample: Sample, shots: Sequence[Sample]) -> list[Message]:
-        """System message, examples as turns (the most wanted last, next to the question), the sample's own turns."""
+    def messages(self, sample: Sample, shots: Sequence[Sample], num_passages: int | None = None) -> list[Message]:
+        """System message, examples as turns (the most wanted last, next to the question), the sample's own turns.
+
+        `num_passages`: how many passages of the library are given; None for all that the prompt wants.
+        """
         own, turns = _parted(sample)
-        system = "\n".join(part for part in (own if self.system is None else self.system, self.told) if part)
+        found = self._passages(sample, self.num_passages if num_passages is None else num_passages)
+        parts = (own if self.system is None else self.system, self.told, found)
+        system = "\n".join(part for part in parts if part)
         head = [Message("system", system)] if system else []
         return [*head, *(turn for shot in reversed(shots) for turn in _shot_turns(shot, own)), *turns]
+
+    def _passages(self, sample: Sample, count: int) -> str:
+        found = self.library.passages(sample, count) if self.library is not None and count else ()
+        return "\n\n".join([FOUND, *found]) if found else ""
 
 
 class Asked(NamedTuple):
@@ -76,6 +107,8 @@ def _asked(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None) -
     ids = chat.prompt_ids(prompt.messages(sample, wanted))
     if room is None or len(ids) <= room:
         return Asked(ids, len(wanted))
+    if prompt.num_passages:
+        return Asked(_with_fewer_passages(prompt, sample, chat, room), 0)
     chosen: list[Sample] = []
     ids = chat.prompt_ids(prompt.messages(sample, chosen))
     for shot in shots:
@@ -86,6 +119,30 @@ def _asked(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None) -
             chosen.append(shot)
             ids = longer
     return Asked(ids, len(chosen))
+
+
+def _with_fewer_passages(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int) -> list[int]:
+    """The prompt with as many passages as fit, none if none does."""
+    for count in range(prompt.num_passages - 1, 0, -1):
+        ids = chat.prompt_ids(prompt.messages(sample, (), count))
+        if len(ids) <= room:
+            return ids
+    return chat.prompt_ids(prompt.messages(sample, (), 0))
+
+
+def retrieval_prompts(library: Library, zero_shot: Prompt) -> list[Prompt]:
+    """The best prompt without examples, with 1, 3 or 5 passages of the documents behind it."""
+    said = zero_shot.description.removeprefix("no examples, ")
+    return [
+        replace(
+            zero_shot,
+            name=f"retrieval_{count}",
+            description=f"{count} passage{'' if count == 1 else 's'} found for the question (BM25), {said}",
+            num_passages=count,
+            library=library,
+        )
+        for count in NUM_PASSAGES
+    ]
 
 
 def zero_shot_prompts(instructions: Sequence[str], labels: Sequence[str]) -> list[Prompt]:

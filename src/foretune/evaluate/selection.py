@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,10 +11,20 @@ from typing import Any, NamedTuple
 from foretune.data.samples import Sample
 from foretune.engine.chat import ChatEngine
 from foretune.evaluate.metrics import Scoring
-from foretune.evaluate.prompts import Asked, Examples, Prompt, ask, few_shot_prompts, zero_shot_prompts
+from foretune.evaluate.prompts import (
+    Asked,
+    Examples,
+    Library,
+    Prompt,
+    ask,
+    few_shot_prompts,
+    retrieval_prompts,
+    zero_shot_prompts,
+)
 from foretune.evaluate.scorers.table import ScoreTable
 from foretune.evaluate.systems import (
     BASE_FEW_SHOT,
+    BASE_RETRIEVAL,
     BASE_ZERO_SHOT,
     CONSTANT,
     Progress,
@@ -38,6 +48,7 @@ class Search:
     few_shot: Sequence[int] = (5, 8)
     instructions: Sequence[str] = ()
     seed: int = 0
+    library: Library | None = None
 
     @cached_property
     def zero_shot_prompts(self) -> list[Prompt]:
@@ -47,6 +58,10 @@ class Search:
     def few_shot_prompts(self, zero_shot: Prompt) -> list[Prompt]:
         """Candidates with examples, once the best prompt without is known."""
         return few_shot_prompts(self.few_shot, self._examples, self.seed, zero_shot)
+
+    def retrieval_prompts(self, zero_shot: Prompt) -> list[Prompt]:
+        """Candidates with passages of the job's documents, once the best prompt without is known."""
+        return [] if self.library is None else retrieval_prompts(self.library, zero_shot)
 
     @cached_property
     def _examples(self) -> Examples:
@@ -59,13 +74,17 @@ class Search:
         for prompt in self.few_shot_prompts(zero_shot):
             if prompt.name == choice.few_shot:
                 systems[BASE_FEW_SHOT] = prompt
+        for prompt in self.retrieval_prompts(zero_shot):
+            if prompt.name == choice.retrieval:
+                systems[BASE_RETRIEVAL] = prompt
         return systems
 
 
 class Choice(NamedTuple):
     """The names of the chosen prompts, which system is the baseline, and every candidate with its score.
 
-    `few_shot` is "" where no example fits. Plain values, so that they go into the journal.
+    `few_shot` is "" where no example fits, `retrieval` where there are no documents.
+    Plain values, so that they go into the journal.
     """
 
     zero_shot: str
@@ -73,6 +92,7 @@ class Choice(NamedTuple):
     baseline: str
     candidates: list[dict[str, Any]]
     warnings: list[str]
+    retrieval: str = ""
 
 
 class _Trial(NamedTuple):
@@ -120,15 +140,22 @@ def search_prompts(
     few_shot = max(shown, key=lambda trial: trial.scores, default=None)
     is_few = few_shot is not None and few_shot.scores[0] >= zero_shot.scores[0]
     prompted = few_shot if few_shot is not None and is_few else zero_shot
+    looked_up = tried(search.retrieval_prompts(zero_shot.prompt), (*plain, *shown))
+    retrieval = max(looked_up, key=lambda trial: trial.scores, default=None)
+    baseline = BASE_FEW_SHOT if is_few else BASE_ZERO_SHOT
+    if retrieval is not None and retrieval.scores[0] > prompted.scores[0]:
+        prompted, baseline = retrieval, BASE_RETRIEVAL
     constant = _constant_trial(search)
     is_constant = constant is not None and constant.scores[0] > prompted.scores[0]
-    rows = [_marked(trial, zero_shot, few_shot) for trial in (*plain, *shown)]
+    chosen = {BASE_ZERO_SHOT: zero_shot, BASE_FEW_SHOT: few_shot, BASE_RETRIEVAL: retrieval}
+    rows = [_marked(trial, chosen) for trial in (*plain, *shown, *looked_up)]
     return Choice(
         zero_shot.prompt.name,
         few_shot.prompt.name if few_shot else "",
-        CONSTANT if is_constant else BASE_FEW_SHOT if is_few else BASE_ZERO_SHOT,
+        CONSTANT if is_constant else baseline,
         [*rows, {**constant.row, "chosen_as": CONSTANT}] if constant else rows,
         [] if few_shot else ["no example of the training split fits into a prompt: the base is asked without examples"],
+        retrieval.prompt.name if retrieval else "",
     )
 
 
@@ -136,9 +163,10 @@ def _untried(search: Search) -> Choice:
     """The choice where there is nothing to choose on: the plain prompt, and the first with examples as baseline."""
     plain = search.zero_shot_prompts[0]
     few = search.few_shot_prompts(plain)[:1]
+    found = search.retrieval_prompts(plain)[:1]
     warning = "there are no validation samples: the base model's prompt is not the best of several but the first"
     name = few[0].name if few else ""
-    return Choice(plain.name, name, BASE_FEW_SHOT if few else BASE_ZERO_SHOT, [], [warning])
+    return Choice(plain.name, name, BASE_FEW_SHOT if few else BASE_ZERO_SHOT, [], [warning], *(p.name for p in found))
 
 
 def _constant_trial(search: Search) -> _Trial | None:
@@ -176,6 +204,6 @@ def _ranked(table: ScoreTable, primary: str) -> tuple[float, ...]:
     return tuple(table.metrics[name].value for name in (primary, *others))
 
 
-def _marked(trial: _Trial, zero_shot: _Trial, few_shot: _Trial | None) -> dict[str, Any]:
-    system = BASE_ZERO_SHOT if trial is zero_shot else BASE_FEW_SHOT if trial is few_shot else ""
+def _marked(trial: _Trial, chosen: Mapping[str, _Trial | None]) -> dict[str, Any]:
+    system = next((name for name, one in chosen.items() if one is trial), "")
     return {**trial.row, "chosen_as": system}

@@ -17,9 +17,18 @@ from foretune.records.evaluation import SkillScore
 from foretune.stats.paired import PairedResult, compare_paired
 
 if TYPE_CHECKING:
-    from foretune.engine.engine import Engine
+    from foretune.engine.engine import Engine, TextLoss
 
-__all__ = ["GENERAL_TEXT", "Scores", "bits_of_texts", "compare_skills", "forgotten", "general_scores", "is_pebble"]
+__all__ = [
+    "GENERAL_TEXT",
+    "Scores",
+    "bits_of_texts",
+    "compare_skills",
+    "forgotten",
+    "general_scores",
+    "is_pebble",
+    "losses_of_texts",
+]
 
 GENERAL_TEXT = "general_text"
 NUM_TEXTS = 60
@@ -49,8 +58,13 @@ def general_scores(chat: ChatEngine, *, knows_skills: bool, num_samples: int, ba
 
 def bits_of_texts(engine: Engine, texts: Sequence[str]) -> list[float]:
     """Bits per byte of each text; a text of less than two tokens has none and counts 0."""
+    return [loss.bits_per_byte for loss in losses_of_texts(engine, texts)]
+
+
+def losses_of_texts(engine: Engine, texts: Sequence[str]) -> list[TextLoss]:
+    """The loss on each text by itself."""
     longest = engine.max_len or LONGEST_TEXT
-    return [engine.text_loss([text], max_seq_len=longest).bits_per_byte for text in texts]
+    return [engine.text_loss([text], max_seq_len=longest) for text in texts]
 
 
 LONGEST_TEXT = 2048  # tokens, for models without a limit of their own

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from foretune.data.samples import Sample
@@ -14,9 +15,11 @@ from foretune.evaluate.prompts import Asked, Prompt, ask
 
 __all__ = [
     "BASE_FEW_SHOT",
+    "BASE_RETRIEVAL",
     "BASE_ZERO_SHOT",
     "CONSTANT",
     "FINE_TUNED",
+    "Once",
     "Progress",
     "System",
     "answers_of",
@@ -30,12 +33,14 @@ __all__ = [
 BASE_ZERO_SHOT = "base_zero_shot"
 BASE_FEW_SHOT = "base_few_shot"
 FINE_TUNED = "fine_tuned"
+BASE_RETRIEVAL = "base_retrieval"
 CONSTANT = "constant"
 CONSTANT_SHARE = 0.05  # of the training targets: a rarer answer is no floor worth showing
 MOST_NEW_TOKENS = 256
 SPARE_TOKENS = 8  # beyond the longest training target
 
 Progress = Callable[[str, int, int], None]  # what is being done, samples done, samples in all
+Once = Callable[[str, Callable[[], Any]], Any]  # a step's name and how to compute it -> its value, kept in a journal
 
 
 class System(NamedTuple):
@@ -48,11 +53,21 @@ class System(NamedTuple):
     seconds: float
     generated_tokens: int
     warnings: list[str]
+    answer_seconds: Sequence[float] = ()  # of each answer; a batch's time is shared out evenly
+    answer_costs_usd: Sequence[float | None] = ()  # of each answer; empty where nothing is billed by the answer
+    missing: Sequence[int] = ()  # places without an answer, whose prediction is "" and is never scored
+    gap: str = ""  # why some are missing
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> System:
         """The inverse of writing the tuple as JSON."""
         return cls(*value)
+
+    @property
+    def answered(self) -> list[int]:
+        """Places of the samples that were answered."""
+        absent = set(self.missing)
+        return [place for place in range(len(self.predictions)) if place not in absent]
 
 
 def longest_answer_tokens(chat: ChatEngine, wanted: int, train_samples: Sequence[Sample]) -> int:
@@ -90,8 +105,9 @@ def answers_of(
     max_new_tokens: int,
     batch_size: int,
     on_progress: Progress | None = None,
+    once: Once | None = None,
 ) -> System:
-    """Ask a model all samples in one way."""
+    """Ask a model all samples in one way; with `once` each batch of answers is kept as soon as it is there."""
     began = time.monotonic()
     asked = ask(prompt, samples, chat, max_new_tokens)
     system = answers_to(
@@ -102,6 +118,7 @@ def answers_of(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         on_progress=on_progress,
+        once=once,
     )
     lowered = _lowered_warning(name, prompt, asked, chat)
     warnings = [*system.warnings, *([lowered] if lowered else [])]
@@ -117,26 +134,55 @@ def answers_to(
     max_new_tokens: int,
     batch_size: int,
     on_progress: Progress | None = None,
+    once: Once | None = None,
 ) -> System:
     """Answers to prompts that are tokens already."""
     began = time.monotonic()
-    replies = chat.replies(
-        [one.ids for one in asked],
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        on_progress=None if on_progress is None else lambda done, total: on_progress(name, done, total),
-    )
+
+    def reply(chosen: Sequence[int], num_done: int) -> list[tuple[str, int, float]]:
+        started = time.monotonic()
+        replies = chat.replies(
+            [asked[place].ids for place in chosen],
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            on_progress=None if on_progress is None else lambda done, _: on_progress(name, num_done + done, len(asked)),
+        )
+        seconds = (time.monotonic() - started) / max(1, len(chosen))
+        return [(one.text, one.num_tokens, seconds) for one in replies]
+
+    rows = _in_kept_batches(asked, batch_size, name, reply, once)
     usual_shots = Counter(one.num_shots for one in asked).most_common(1)[0][0] if asked else 0
     warning = _too_long_warning(name, asked, chat, max_new_tokens)
     return System(
         name,
         description,
         usual_shots,
-        [reply.text for reply in replies],
+        [text for text, _, _ in rows],
         time.monotonic() - began,
-        sum(reply.num_tokens for reply in replies),
+        sum(count for _, count, _ in rows),
         [warning] if warning else [],
+        [seconds for _, _, seconds in rows],
     )
+
+
+def _in_kept_batches(
+    asked: Sequence[Asked],
+    batch_size: int,
+    name: str,
+    reply: Callable[[Sequence[int], int], list[tuple[str, int, float]]],
+    once: Once | None,
+) -> list[tuple[str, int, float]]:
+    """Text, tokens and seconds of each answer; batches of prompts of like length, as the engine makes them itself."""
+    order = sorted(range(len(asked)), key=lambda place: -len(asked[place].ids))
+    if once is None:
+        return reply(range(len(asked)), 0) if asked else []
+    rows: list[tuple[str, int, float]] = [("", 0, 0.0)] * len(asked)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        kept = once(f"{name}/{start}", partial(reply, chosen, start))
+        for place, (text, count, seconds) in zip(chosen, kept, strict=True):
+            rows[place] = text, count, seconds
+    return rows
 
 
 def shot_range(asked: Sequence[Asked]) -> tuple[int, int]:

@@ -164,8 +164,8 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def best_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """The CUDA device of this process (the first, unless it chose another), else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _transformers() -> Any:

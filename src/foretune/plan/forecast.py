@@ -122,9 +122,16 @@ def _warnings(
     if longest and setup.max_seq_len > longest:
         yield f"rows of {setup.max_seq_len:,} tokens are longer than the model's {longest:,} positions"
     if fits is False:
-        need = f"{memory.expected_gb:.0f} GB, up to {memory.high_gb:.0f} GB,"
-        verdict = "may not fit" if memory.state(usable_gb(setup)) == "tight" else "does not fit"
-        yield f"{verdict}: {need} of {usable_gb(setup):.1f} GB on each {setup.device or 'device'}"
+        usable, device = usable_gb(setup), setup.device or "device"
+        bound = max(memory.high_gb, memory.fit_gb)
+        if memory.state(usable) == "tight":
+            yield (
+                f"may not fit: {memory.expected_gb:.1f} GB expected, {usable:.1f} GB usable on each {device}; "
+                f"1 in 50 runs like this one takes more than {bound:.1f} GB"
+            )
+        else:
+            least = f"{memory.expected_gb:.0f} GB expected, at least {memory.low_gb:.0f} GB"
+            yield f"does not fit: {least}; {usable:.1f} GB usable on each {device}"
         if suggests:
             yield from (f"would fit: {text}" for text in what_fits(setup))
     elif fits and memory.high_gb > 0.95 * usable_gb(setup):

@@ -123,11 +123,11 @@ def sky_task(offer: Offer, job: LaunchJob | None = None) -> str:
 
 
 def _several(offer: Offer) -> list[str]:
-    """foretune's own engine takes one device of the machine; the prediction for several is that of other frameworks."""
+    """foretune's own engine shards nothing: the prediction for several devices is that of other frameworks."""
     if offer.num_gpus < 2:
         return []
     return [
-        f"# foretune trains on one device: the prediction for {offer.num_gpus} holds for frameworks that spread a job,",
+        f"# foretune does not shard a model: the prediction for {offer.num_gpus} holds for frameworks that do,",
         f"# such as `accelerate launch --num_processes {offer.num_gpus}` with the trl or axolotl settings of this job.",
     ]
 

@@ -7,10 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from foretune.config import JobConfig
 from foretune.errors import ForetuneError
-from foretune.records.run import ResolvedRecord
-from foretune.train.train import train
+from foretune.train.here import train_run
 
 
 def main() -> int:
@@ -20,21 +18,13 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     try:
-        resolved = ResolvedRecord.read(args.run_dir)
-        job = JobConfig.model_validate_json(_as_json(resolved))
-        train(job, run_dir=args.run_dir, runs_dir=args.run_dir.parent, folder=Path(resolved.folder), resume=args.resume)
+        train_run(args.run_dir, resume=args.resume)
     except ForetuneError as error:
         print(f"error: {error}\nfix: {error.fix}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _as_json(resolved: ResolvedRecord) -> str:
-    import json
-
-    return json.dumps(resolved.job)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from foretune.train.disk import check_disk, checkpoint_bytes
 from foretune.train.memory_ladder import MemorySettings, next_rung
 from foretune.train.objective import LossSum, Row
 from foretune.train.passes import Passes
+from foretune.train.processes import ALONE, Processes
 from foretune.train.resume_test import check_resumable, resume_self_test
 
 __all__ = ["FitResult", "LoopSettings", "build_optimizer", "evaluate_loss", "fit", "learning_rate_at", "trainable"]
@@ -122,6 +123,7 @@ def evaluate_loss(
     passes: Passes,
     settings: LoopSettings,
     metrics: dict[str, float] | None = None,
+    processes: Processes = ALONE,
 ) -> float:
     """Mean loss per supervised token (nats) over `rows`, in eval mode; `metrics` gets the means of all else.
 
@@ -129,15 +131,17 @@ def evaluate_loss(
     """
     loaded.model.eval()
     weight = max(sum(row.weight for row in rows), 1e-9)
-    room = settings.memory()
+    room, mine = settings.memory(), processes.share(rows)
     while True:
         try:
-            loss, means = _evaluated(rows, passes, room.budget_tokens, weight)
+            loss, means = _evaluated(mine, passes, room.budget_tokens, weight)
             break
         except (MemoryError, RuntimeError) as error:
             room = next_rung(error, room).settings
+    whole = processes.joined({"loss": loss, **means})
+    loss = whole.pop("loss")
     if metrics is not None:
-        metrics.update(means)
+        metrics.update(whole)
     return loss
 
 
@@ -146,7 +150,7 @@ def _evaluated(
 ) -> tuple[float, dict[str, float]]:
     total = 0.0
     means: dict[str, float] = {}
-    for micro in passes.cut(rows, budget_tokens):
+    for micro in passes.cut(rows, budget_tokens) if rows else ():
         found = micro.loss()
         total += float(found.loss)
         _add(means, found, weight)
@@ -193,7 +197,7 @@ def _passed(model: nn.Module, batch: Sequence[Row], passes: Passes, budget_token
     model.train()
     loss, num_computed = 0.0, 0
     metrics: dict[str, float] = {}
-    for micro in passes.cut(batch, budget_tokens):
+    for micro in passes.cut(batch, budget_tokens) if batch else ():
         found = micro.loss()
         share = found.loss / weight
         share.backward()
@@ -201,6 +205,15 @@ def _passed(model: nn.Module, batch: Sequence[Row], passes: Passes, budget_token
         _add(metrics, found, weight)
         num_computed += micro.num_tokens
     return _Step(loss, num_computed, metrics)
+
+
+def _joined(step: _Step, parameters: dict[str, Tensor], processes: Processes) -> _Step:
+    """The step of the whole global batch, from each process's share of it: losses and gradients are sums."""
+    if processes.count == 1:
+        return step
+    processes.sum_gradients(parameters.values())
+    whole = processes.joined({"loss": step.loss, "num_computed": step.num_computed, **step.metrics})
+    return _Step(whole.pop("loss"), round(whole.pop("num_computed")), whole)
 
 
 def fit(
@@ -215,9 +228,13 @@ def fit(
     run_key: str,
     should_stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
+    until: int | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
     """Train until the steps, the patience, the budget or `should_stop` end it; leave the best parameters in the model.
 
+    At step `until` it stops with a checkpoint, to go on later as if nothing had been. Of several `processes` each
+    computes its share of every global batch, and the first of them writes.
     Raises TrainingDiverged on a loss or gradient that is not finite, DoesNotFit on a full disk or where memory runs out
     with one sample at a time, CheckpointError where the checkpoints are of another run or do not read back.
     """
@@ -236,7 +253,7 @@ def fit(
         """Validate; true where this is the best so far."""
         begin = time.perf_counter()
         measured: dict[str, float] = {}
-        loss = evaluate_loss(loaded, eval_rows, passes, settings, measured)
+        loss = evaluate_loss(loaded, eval_rows, passes, settings, measured, processes)
         improved = state.best_eval_loss is None or loss < state.best_eval_loss
         state.evals_without_gain = 0 if improved else state.evals_without_gain + 1
         if improved:
@@ -247,6 +264,8 @@ def fit(
         return improved
 
     def checkpoint(*, tests_itself: bool) -> None:
+        if not processes.is_first:
+            return
         begin = time.perf_counter()
         state.seconds = seconds_before + time.perf_counter() - start_time
         check_disk(checkpoints, checkpoint_bytes(parameters.values()), "a checkpoint")
@@ -262,7 +281,7 @@ def fit(
         validate()
     reason: StopReason = "finished"
     room, is_tested = settings.memory(), False
-    while state.step < settings.num_steps:
+    while state.step < settings.num_steps and not (until and state.step >= until):
         begin = time.perf_counter()
         if settings.patience and state.evals_without_gain >= settings.patience:
             reason = "early_stopping"
@@ -272,8 +291,10 @@ def fit(
         learning_rate = learning_rate_at(state.step, settings)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        batch, seed = [rows[i] for i in chosen], settings.seed * 1_000_003 + state.step
+        batch, seed = processes.share([rows[i] for i in chosen]), settings.seed * 1_000_003 + state.step
+        seed += processes.seed_offset
         step, room = _gradient(model, batch, passes, optimizer, room, seed=seed, weight=weight, events=events)
+        step = _joined(step, parameters, processes)
         limit = settings.max_grad_norm or math.inf
         grad_norm = float(nn.utils.clip_grad_norm_(parameters.values(), limit))
         if not (math.isfinite(step.loss) and math.isfinite(grad_norm)):
@@ -312,8 +333,8 @@ def fit(
         last = state.step == settings.num_steps
         improved = bool(eval_rows) and (last or state.step % settings.eval_every == 0) and validate()
         elapsed = seconds_before + time.perf_counter() - start_time
-        over_budget = elapsed > settings.max_seconds and not last
-        stopping = should_stop() or over_budget
+        over_budget = processes.agree(elapsed > settings.max_seconds) and not last
+        stopping = processes.agree(should_stop()) or over_budget or state.step == until
         if improved or last or stopping or state.step % settings.save_every == 0:
             checkpoint(tests_itself=not is_tested)
             is_tested = True
@@ -321,7 +342,10 @@ def fit(
             reason = "budget" if over_budget else "stopped"
             break
 
+    if until and state.step >= until and state.step < settings.num_steps and reason == "finished":
+        reason = "stopped"  # where it already stood when it was called
     state.seconds = seconds_before + time.perf_counter() - start_time
+    processes.wait()  # until the first has written its last checkpoint
     best = checkpoints / f"step-{state.best_step:06d}"
     if eval_rows and state.best_step != state.step and reason != "stopped":
         if state.best_step == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.errors import ConfigError
 from foretune.models.adapter import LoraLinear
 from foretune.models.base import resolve_base
+from foretune.models.detach import detach_adapters
 from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_method_is_not_flat
 from foretune.models.load import LoadedModel, has_bf16, load_model, num_parameters
 from foretune.models.quantise import quantise_note
@@ -30,10 +31,11 @@ from foretune.train.belongs import check_room, check_tokenizer
 from foretune.train.loop import LoopSettings, trainable
 from foretune.train.passes import Passes, choose_passes
 from foretune.train.preference import desirability_weights, preference_passes
+from foretune.train.processes import num_processes
 from foretune.train.reference import referenced
 from foretune.train.rows import WORLD_VALIDATION_SEED, Rows, build_rows, world_rows
 
-__all__ = ["WORLD", "Setup", "build_setup", "set_threads"]
+__all__ = ["WORLD", "Setup", "build_setup", "set_threads", "setup_again"]
 
 WORLD = "world"  # data.path of the generated corpus
 WORLD_VALIDATION_DOCUMENTS = 1000
@@ -75,8 +77,8 @@ class Setup:
 
 
 def set_threads(job: JobConfig) -> int:
-    """Use the job's number of CPU threads, or all cores; returns the number."""
-    num_threads = job.train.advanced.num_threads or os.cpu_count() or 1
+    """Use the job's number of CPU threads, or all cores, shared by the processes of the run; returns the number."""
+    num_threads = job.train.advanced.num_threads or max(1, (os.cpu_count() or 1) // num_processes())
     torch.set_num_threads(num_threads)
     return num_threads
 
@@ -131,6 +133,36 @@ def build_setup(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) 
         lineage,
         quantise_note(job.train.advanced.quantise_base, loaded.device),
         splits or {},
+    )
+
+
+def setup_again(before: Setup, job: JobConfig, *, run_dir: Path) -> Setup:
+    """The setup of `job` over the base, the rows and the samples of `before`, whose adapters are taken off.
+
+    Only for jobs that differ in what neither base nor rows depend on; `before` is of no use afterwards.
+    """
+    loaded = before.loaded
+    before.passes.release()
+    detach_adapters(loaded)
+    derived = _derived(job, loaded, before.tokenizer, before.train)
+    attach(job, loaded, derived, before.lineage)
+    settings = _settings(job, derived, before.tokenizer.pad_id)
+    passes, engine = _passes(job, loaded, settings)
+    train, validation = before.train, before.validation
+    if job.train.method in PREFERENCE_METHODS:
+        found = _preference(job, loaded, settings, train, validation, run_dir, before.lineage)
+        passes, train, validation = found
+        engine = engine_line(why_method_is_not_flat(job.train), dropout=0.0)
+    count = sum(p.numel() for p in trainable(loaded.model).values())
+    return replace(
+        before,
+        train=train,
+        validation=validation,
+        derived=derived,
+        settings=settings,
+        trainable_parameters=count,
+        passes=passes,
+        engine=engine,
     )
 
 
@@ -217,16 +249,19 @@ def _rows(
             )
             for name in ("train", "validation")
         )
-    derived = derive(
+    return train, validation, _derived(job, loaded, tokenizer, train)
+
+
+def _derived(job: JobConfig, loaded: LoadedModel, tokenizer: Tokenizer, train: Rows) -> Derived:
+    return derive(
         job,
         num_train_samples=len(train.rows),
         longest_sample_tokens=max(row.length for row in train.rows),
-        model_max_len=limit,
+        model_max_len=loaded.max_len or tokenizer.max_len,
         device="cuda" if loaded.device.type == "cuda" else "cpu",
         has_bf16=has_bf16(loaded.device),
         frozen_flat_parameters=_frozen_flat_parameters(job, loaded, train),
     )
-    return train, validation, derived
 
 
 def _frozen_flat_parameters(job: JobConfig, loaded: LoadedModel, train: Rows) -> int:

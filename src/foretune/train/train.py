@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import foretune
+from foretune.backends.processes import check_processes
 from foretune.config import JobConfig
 from foretune.config.job import WHOLE_METHODS
 from foretune.data.served_files import served_files
@@ -31,15 +33,29 @@ from foretune.train.disk import artefact_bytes, check_disk, checkpoint_bytes, ru
 from foretune.train.loop import FitResult, fit
 from foretune.train.parity_gate import check_parity, parity
 from foretune.train.pre_flight import audit_tokens, check_isolation
+from foretune.train.processes import joined_processes
 from foretune.train.setup import Setup, build_setup
 from foretune.train.token_audit import check_tokens
 
-__all__ = ["CHECKPOINTS", "device_name", "peak_memory_bytes", "run_key", "train"]
+__all__ = [
+    "CHECKPOINTS",
+    "Guard",
+    "StopFlag",
+    "announce",
+    "device_name",
+    "finish",
+    "guarded",
+    "peak_memory_bytes",
+    "pre_flight",
+    "run_key",
+    "train",
+]
 
 CHECKPOINTS = "checkpoints"
+OTHER_PROCESSES = "processes"  # event logs of all processes but the first, by number
 
 
-class _StopFlag:
+class StopFlag:
     """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
 
     def __init__(self) -> None:
@@ -53,8 +69,8 @@ class _StopFlag:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[_StopFlag]:
-    flag = _StopFlag()
+def _stop_signals() -> Iterator[StopFlag]:
+    flag = StopFlag()
     try:
         before = {number: signal.signal(number, flag) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: a caller's own affair
@@ -75,26 +91,50 @@ def train(
     Returns None where it was stopped before the end (resume goes on). Raises ConfigError where another process writes
     the run, TrainingDiverged, DoesNotFit; every error is also an event.
     """
-    with locked_run(run_dir), EventLog(run_dir) as events, _stop_signals() as flag:
-        try:
+    with joined_processes() as processes:
+        check_processes(job, processes.count)
+        own_dir = run_dir if processes.is_first else run_dir / OTHER_PROCESSES / str(processes.number)
+        with guarded(own_dir) as guard:
             setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
-            _pre_flight(job, setup, run_dir)
-            _announce(job, setup, events, resume)
+            if processes.is_first:
+                pre_flight(job, setup, run_dir)
+            announce(job, setup, guard.events, resume, num_processes=processes.count)
             result = fit(
                 setup.loaded,
                 setup.train.rows,
                 setup.validation.rows,
                 setup.passes,
                 setup.settings,
-                events=events,
+                events=guard.events,
                 checkpoints=run_dir / CHECKPOINTS,
                 run_key=run_key(job, setup.dataset_version),
-                should_stop=lambda: flag.is_set,
+                should_stop=lambda: guard.flag.is_set,
                 resume=resume,
+                processes=processes,
             )
-            record = None if result.stop_reason == "stopped" else _finish(job, setup, result, run_dir)
-            events.add("train_end", reason=result.stop_reason, step=result.state.step)
+            is_whole = result.stop_reason != "stopped" and processes.is_first
+            record = finish(job, setup, result, run_dir) if is_whole else None
+            guard.events.add("train_end", reason=result.stop_reason, step=result.state.step)
             return record
+
+
+class Guard(NamedTuple):
+    """What a process that writes a run holds: its event log, and whether it was asked to stop."""
+
+    events: EventLog
+    flag: StopFlag
+
+
+@contextmanager
+def guarded(run_dir: Path) -> Iterator[Guard]:
+    """Hold a run's lock, its event log and the stop signals; an error in the block is also an event.
+
+    Raises ConfigError where another process writes the run, DoesNotFit for any MemoryError.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with locked_run(run_dir), EventLog(run_dir) as events, _stop_signals() as flag:
+        try:
+            yield Guard(events, flag)
         except MemoryError as error:
             if isinstance(error, ForetuneError):
                 _report_failure(events, error)
@@ -107,7 +147,7 @@ def train(
             raise
 
 
-def _pre_flight(job: JobConfig, setup: Setup, run_dir: Path) -> None:
+def pre_flight(job: JobConfig, setup: Setup, run_dir: Path) -> None:
     """What would make the run worthless or end it early is found before the first step; writes `token_audit.json`.
 
     Raises DataError, ConfigError, DoesNotFit.
@@ -157,7 +197,8 @@ def run_key(job: JobConfig, dataset_version: str) -> str:
     return sha256_of(json.dumps(settings, sort_keys=True).encode())[:16]
 
 
-def _announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool) -> None:
+def announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool, *, num_processes: int = 1) -> None:
+    """Say in the event log what begins: steps, sizes, and notes on the settings and the engine."""
     events.add(
         "train_start",
         step=0,
@@ -166,6 +207,7 @@ def _announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool) -> N
         method=job.train.method,
         precision=setup.settings.precision,
         num_threads=setup.num_threads,
+        num_processes=num_processes,
         num_train_samples=len(setup.train.rows),
         total_parameters=setup.total_parameters,
         trainable_parameters=setup.trainable_parameters,
@@ -200,8 +242,8 @@ def _adapter_notes(job: JobConfig, setup: Setup, base_sha256: str) -> AdapterNot
     )
 
 
-def _finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> TrainingRecord:
-    """Save the artefact and write `training.json`."""
+def finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> TrainingRecord:
+    """Save the artefact, write `training.json`, and hold the artefact against the model that was trained."""
     state = result.state
     artefact = save_artefact(
         setup.loaded,

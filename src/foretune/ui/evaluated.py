@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ from foretune.ui.words import SYSTEMS, Measure, metric_name, plural, show_number
 __all__ = ["confusion_view", "prompt_rows", "skills_view", "systems_view", "why_no_skills"]
 
 COLOURS = {"base_zero_shot": "zero", "base_few_shot": "prompted", "constant": "zero", "fine_tuned": "tuned"}
+COLOURS |= {"base_retrieval": "prompted", "fine_tuned_8bit": "tuned", "fine_tuned_4bit": "tuned"}
+SIDE_SYSTEMS = {
+    "base_retrieval": "Base model, with documents",
+    "fine_tuned_8bit": "Fine-tuned, 8 bits",
+    "fine_tuned_4bit": "Fine-tuned, 4 bits",
+}
 FRACTION = Scale(0.0, 1.0, 0.2)
 MOST_CLASSES = 12  # a larger confusion matrix becomes a list of the most frequent confusions
 NUM_CONFUSIONS = 12
@@ -50,6 +56,7 @@ class SystemsView:
     asked: tuple[tuple[str, str], ...]
     visible: str
     human_eval_queue: int
+    beside: tuple[str, ...] = ()  # what is shown and does not decide, a sentence each
 
 
 def systems_view(evaluation: EvaluationRecord) -> SystemsView:
@@ -65,12 +72,43 @@ def systems_view(evaluation: EvaluationRecord) -> SystemsView:
         metric=measure.name,
         rows=rows,
         axis=axis(scale, [f"{100 * t:.0f} %" if measure.is_fraction else show_number(t) for t in scale.ticks]),
-        columns=tuple(system_name(system) for system in ranked),
+        columns=tuple(_title(system) for system in ranked),
         table=_metric_table(evaluation, ranked),
-        asked=tuple((system_name(system), system.prompt) for system in ranked if system.prompt),
+        asked=tuple((_title(system), system.prompt) for system in ranked if system.prompt),
         visible=measure.change(evaluation.smallest_visible_difference).lstrip("+"),
         human_eval_queue=evaluation.human_eval_queue,
+        beside=tuple(_beside(evaluation, measure)),
     )
+
+
+def _title(system: SystemResult) -> str:
+    """A system in the words of the report; an endpoint by the name of its model, as the provider writes it."""
+    kind, _, model = system.name.partition(":")
+    return f"Endpoint {model}" if kind == "endpoint" else SIDE_SYSTEMS.get(system.name) or system_name(system)
+
+
+def _beside(evaluation: EvaluationRecord, measure: Measure) -> Iterator[str]:
+    """Endpoints, quantised variants, gaps, similarity and the judge."""
+    for claim in evaluation.claims:
+        rival = _title(evaluation.system(claim.system))
+        yield (
+            f"Against {rival}: {claim.verdict.replace('_', ' ')}, {measure.change(claim.delta.value)}, "
+            f"n = {claim.n:,}, p = {claim.p_adjusted:.2g} after Holm's correction."
+        )
+    yield from (f"Gate {gate.status}: {gate.reason}." for gate in evaluation.gates)
+    yield from (f"No answer of {gap.system}: {gap.reason}." for gap in evaluation.gaps)
+    if evaluation.similarity is not None:
+        found = evaluation.similarity
+        yield (
+            f"Similarity to the targets {found.mean:.2f}, to other samples' targets {found.shuffled:.2f} "
+            f"({found.embedder})."
+        )
+    if evaluation.judge is not None:
+        judge = evaluation.judge
+        yield (
+            f"The judge {judge.model}, which never decides: {judge.wins} for, {judge.losses} against, {judge.ties} "
+            f"equal; {judge.inconsistent} turned with the order."
+        )
 
 
 def _ranked(systems: Sequence[SystemResult], measure: Measure) -> tuple[SystemResult, ...]:
@@ -81,17 +119,23 @@ def _ranked(systems: Sequence[SystemResult], measure: Measure) -> tuple[SystemRe
 
 def _system_row(system: SystemResult, measure: Measure, scale: Scale) -> SystemRow:
     value = system.metrics[measure.metric]
-    title, colour = system_name(system), COLOURS.get(system.name, "zero")
+    title, colour = _title(system), COLOURS.get(system.name, "zero")
     shown, interval = measure.value(value.value), measure.interval(value)
     label = f"{title}: {measure.name} {shown}, 95 % interval {interval}"
     return SystemRow(
         title=title,
-        note=f"{plural(system.num_shots, 'example')} in the prompt" if system.num_shots else "",
+        note=_note(system),
         colour=colour,
         value=shown,
         interval=interval,
         bar=interval_bar(scale, value.ci_low, value.value, value.ci_high, colour, label),
     )
+
+
+def _note(system: SystemResult) -> str:
+    notes = [f"{plural(system.num_shots, 'example')} in the prompt"] if system.num_shots else []
+    notes += [f"{plural(system.num_missing, 'answer')} missing, not scored"] if system.num_missing else []
+    return "; ".join(notes)
 
 
 def _metric_table(

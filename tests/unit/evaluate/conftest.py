@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +25,7 @@ from foretune.records.dataset import DatasetRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.run import ResolvedRecord
 from foretune.records.training import TrainingRecord
+from local_web import Reply
 
 LABELS = ("blue", "green", "gold")
 
@@ -73,7 +77,9 @@ class FakeEngine:
 
     def text_loss(self, texts: list[str], *, max_seq_len: int = 512) -> SimpleNamespace:
         """As the engine's, for one text."""
-        return SimpleNamespace(bits_per_byte=self.bits(texts[0]))
+        num_bytes = len(texts[0].encode())
+        nats = self.bits(texts[0]) * num_bytes * 0.6931471805599453
+        return SimpleNamespace(bits_per_byte=self.bits(texts[0]), nats=nats, num_tokens=num_bytes, num_bytes=num_bytes)
 
 
 def thing(prompt: str) -> int:
@@ -212,3 +218,63 @@ def real_run(tmp_path: Path) -> FakeRun:
 def fake_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     """A run that is not written yet."""
     return FakeRun(tmp_path, monkeypatch)
+
+
+@dataclass
+class ChatServer:
+    """A running OpenAI-compatible server on this machine, and the requests it got: (headers, body)."""
+
+    url: str
+    requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+
+    def spec(self, model: str = "big") -> str:
+        """As the job names it."""
+        return f"{self.url}/v1#{model}"
+
+
+def said(text: str, read: int = 10, written: int = 2) -> Reply:
+    """An answer in OpenAI's form."""
+    usage = {"prompt_tokens": read, "completion_tokens": written}
+    return Reply({"choices": [{"message": {"role": "assistant", "content": text}}], "usage": usage})
+
+
+Chatter = Callable[[dict[str, Any], int], Reply]  # the request's body and its number -> what the server sends
+
+
+@pytest.fixture
+def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Chatter], ChatServer]]:
+    """`chat_server(answer)` starts a server that answers every POST by `answer(body, number)`."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("foretune.evaluate.endpoint.FIRST_WAIT_SECONDS", 0.001)
+    running: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def start(answer: Chatter) -> ChatServer:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                chat.requests.append(({key.lower(): value for key, value in self.headers.items()}, body))
+                reply = answer(body, len(chat.requests))
+                self.send_response(reply.status)
+                length = len(reply.content) * (2 if reply.cut else 1)
+                for key, value in {"Content-Length": str(length), "Connection": "close", **reply.headers}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(reply.content)
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                return
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        chat = ChatServer(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return chat
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()

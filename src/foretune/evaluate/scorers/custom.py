@@ -13,7 +13,7 @@ from types import ModuleType
 from foretune.errors import ScoreError
 from foretune.evaluate.scorers.spec import SampleScorer, ScorerSpec
 
-__all__ = ["load_scorer"]
+__all__ = ["check_arguments", "load_scorer"]
 
 
 def load_scorer(name: str) -> ScorerSpec:
@@ -31,9 +31,9 @@ def load_scorer(name: str) -> ScorerSpec:
             f"{name}: {module_name} has no function {function_name}",
             fix=f"def {function_name}(prediction: str, target: str) -> float: ...",
         )
-    _check_arguments(function, name)
+    check_arguments(function, name)
     summary = (inspect.getdoc(function) or "your own scorer").splitlines()[0]
-    return ScorerSpec(name, function, "graded", summary, score_range=None)
+    return ScorerSpec(name, function, "graded", summary, score_range=None, is_foreign=True)
 
 
 def _load_module(module_name: str, name: str) -> ModuleType:
@@ -55,11 +55,12 @@ def _load_module(module_name: str, name: str) -> ModuleType:
     return module
 
 
-def _check_arguments(function: SampleScorer, name: str) -> None:
+def check_arguments(function: SampleScorer, name: str) -> None:
+    """Raise ScoreError where the function does not take (prediction, target)."""
     try:
         inspect.signature(function).bind("prediction", "target")
     except TypeError as error:
         raise ScoreError(
             f"{name} cannot be called with (prediction, target): {error}",
-            fix=f"def {name.partition(':')[2]}(prediction: str, target: str) -> float: ...",
+            fix=f"def {name.rpartition(':')[2]}(prediction: str, target: str) -> float: ...",
         ) from error

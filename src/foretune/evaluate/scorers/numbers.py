@@ -13,7 +13,7 @@ from foretune.errors import ScoreError
 from foretune.evaluate.scorers.spec import CorpusMetric
 from foretune.stats.checks import FloatArray
 
-__all__ = ["SPEARMAN", "Span", "absolute_error", "number_closeness"]
+__all__ = ["SPEARMAN", "Span", "absolute_error", "number_closeness", "number_match"]
 
 
 class Span(NamedTuple):
@@ -27,6 +27,15 @@ class Span(NamedTuple):
         """The span of targets. Raises ScoreError where one is no number."""
         numbers = [_target_number(target) for target in targets]
         return cls(min(numbers), max(numbers))
+
+
+TOLERANCE = 0.01  # of the target's size
+
+
+def number_match(prediction: str, target: str) -> float:
+    """1 where the answer is a number within 1 % of the target's; a target of 0 only by 0 itself."""
+    wanted, said = _target_number(target), number_of(prediction)
+    return float(said is not None and abs(said - wanted) <= TOLERANCE * abs(wanted) * (1 + 1e-9))
 
 
 def absolute_error(prediction: str, target: str, span: Span) -> float:

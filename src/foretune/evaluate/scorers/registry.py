@@ -10,9 +10,10 @@ from statistics import median
 from typing import NamedTuple
 
 from foretune.errors import ScoreError
-from foretune.evaluate.scorers import classification, numbers, structured, text
+from foretune.evaluate.scorers import classification, code, numbers, similarity, structured, text
 from foretune.evaluate.scorers.custom import load_scorer
-from foretune.evaluate.scorers.spec import ScorerSpec
+from foretune.evaluate.scorers.plugins import plugin_names, plugin_scorer
+from foretune.evaluate.scorers.spec import BatchedScorer, ScorerSpec
 
 __all__ = ["SCORERS", "DefaultMetrics", "default_metrics", "find_scorer"]
 
@@ -33,6 +34,15 @@ SCORERS: dict[str, ScorerSpec] = {
         ScorerSpec("rouge_1", text.rouge_1, "graded", "Words shared with the target, F."),
         ScorerSpec("rouge_2", text.rouge_2, "graded", "Pairs of words shared with the target, F."),
         ScorerSpec("rouge_l", text.rouge_l, "graded", "Words shared with the target in the same order, F."),
+        ScorerSpec("rouge_lsum", text.rouge_lsum, "graded", "Words shared with the target line by line, F."),
+        ScorerSpec(
+            "semantic_similarity",
+            BatchedScorer(similarity.semantic_similarity),
+            "graded",
+            "Cosine of the embeddings of answer and target.",
+            needs="embedder",
+            score_range=(-1.0, 1.0),
+        ),
         ScorerSpec("bleu", text.BLEU_CORPUS, "corpus", "sacreBLEU of the whole split."),
         ScorerSpec("chrf", text.CHRF_CORPUS, "corpus", "sacreBLEU's chrF2 of the whole split."),
         ScorerSpec(
@@ -42,6 +52,28 @@ SCORERS: dict[str, ScorerSpec] = {
             "Characters of the answer.",
             higher_is_better=None,
             score_range=None,
+        ),
+        ScorerSpec(
+            "length_words",
+            text.length_words,
+            "graded",
+            "Words of the answer.",
+            higher_is_better=None,
+            score_range=None,
+        ),
+        ScorerSpec(
+            "code_runs",
+            BatchedScorer(code.code_runs),
+            "binary",
+            "The answer is Python that runs without an error.",
+            needs="run_code",
+        ),
+        ScorerSpec(
+            "code_same_output",
+            BatchedScorer(code.code_same_output),
+            "binary",
+            "The answer is Python that prints what the target's code prints.",
+            needs="run_code",
         ),
         ScorerSpec(
             "accuracy", classification.label_match, "binary", "The answer is exactly the right label.", needs="labels"
@@ -83,6 +115,7 @@ SCORERS: dict[str, ScorerSpec] = {
         ),
         ScorerSpec("json_match", structured.json_match, "binary", "The answer is the same JSON value as the target."),
         ScorerSpec("field_f1", structured.field_f1, "graded", "JSON fields that are exactly right, F1."),
+        ScorerSpec("number_match", numbers.number_match, "binary", "The number is the target's within 1 %."),
         ScorerSpec(
             "number_closeness",
             numbers.number_closeness,
@@ -120,11 +153,14 @@ class DefaultMetrics(NamedTuple):
 
 
 def find_scorer(name: str) -> ScorerSpec:
-    """The scorer called `name`: of the table, or the user's own where the name holds a colon."""
+    """The scorer called `name`: of the table, of an installed package, or the user's own where it holds a colon."""
     if ":" in name:
         return load_scorer(name)
     if name not in SCORERS:
-        near = difflib.get_close_matches(name, SCORERS, n=1)
+        offered = plugin_scorer(name)
+        if offered is not None:
+            return offered
+        near = difflib.get_close_matches(name, [*SCORERS, *plugin_names()], n=1)
         fix = f"did you mean {near[0]}?" if near else "your own scorer is named module:function"
         raise ScoreError(f"no scorer {name!r}, expected one of {', '.join(SCORERS)}", fix=fix)
     return SCORERS[name]

@@ -7,11 +7,15 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from numpy.typing import ArrayLike
+
+from foretune.data.embed.lexical import LexicalEmbedder
+from foretune.data.embed.vectors import Embedder
 from foretune.errors import ScoreError
 from foretune.evaluate.scorers.classification import Labels
 from foretune.evaluate.scorers.numbers import Span
 from foretune.evaluate.scorers.registry import find_scorer
-from foretune.evaluate.scorers.spec import CorpusMetric, SampleScorer, ScorerSpec
+from foretune.evaluate.scorers.spec import BatchedScorer, CorpusMetric, SampleScorer, ScorerSpec
 from foretune.evaluate.scorers.structured import compiled_schema, infer_schema
 from foretune.stats.checks import FloatArray, checked_binary, checked_scores
 from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
@@ -61,28 +65,34 @@ def score_samples(
     *,
     labels: Sequence[str] | None = None,
     schema: Mapping[str, Any] | None = None,
+    embedder: Embedder | None = None,
+    run_code: bool = False,
     alpha: float = 0.05,
 ) -> ScoreTable:
     """Score the predictions with the scorers named (of SCORERS, or the user's own as module:function).
 
     Labels come from the targets and the schema is inferred from them where none is given; better give those of the
-    training split. Intervals: Wilson for 0/1 scores, t for graded ones, BCa bootstrap for corpus metrics.
+    training split. The similarity embeds by `embedder` (TF-IDF of the targets where there is none); answers are run as
+    code only with `run_code`. Intervals: Wilson for 0/1 scores, t for graded ones, BCa bootstrap for corpus metrics.
     Raises ScoreError naming the row that cannot be scored; no row is ever dropped.
     """
     _check_texts(predictions, targets)
     specs = {name: find_scorer(name) for name in names}
     context = _context(specs.values(), targets, labels, schema)
+    context |= _tools(specs.values(), targets, embedder, run_code=run_code)
     scores: dict[str, FloatArray] = {}
     rows: dict[str, FloatArray] = {}
     metrics: dict[str, Metric] = {}
     for name, spec in specs.items():
         extra = (context[spec.needs],) if spec.needs in context else ()
-        function: SampleScorer | CorpusMetric | None = spec.function
+        function: SampleScorer | BatchedScorer | CorpusMetric | None = spec.function
         if isinstance(function, CorpusMetric):
             rows[name] = function.rows(predictions, targets, *extra)
-            metrics[name] = _corpus_metric(rows[name], function, alpha)
+            metrics[name] = _corpus_metric(rows[name], function, targets, alpha)
             function = function.sample
-        if function is not None:
+        if isinstance(function, BatchedScorer):
+            scores[name] = _checked(function.scores(predictions, targets, *extra), spec)
+        elif function is not None:
             scores[name] = _sample_scores(function, spec, predictions, targets, extra)
         if spec.kind != "corpus":
             metrics[name] = _mean_metric(scores[name], spec, alpha)
@@ -142,6 +152,22 @@ def _context(
     return context
 
 
+def _tools(
+    specs: Iterable[ScorerSpec], targets: Sequence[str], embedder: Embedder | None, *, run_code: bool
+) -> dict[str, object]:
+    """What scorers work with that costs something. Raises ScoreError where answers would be run and may not be."""
+    needs = {spec.needs: spec.name for spec in specs}
+    tools: dict[str, object] = {}
+    if "embedder" in needs:
+        tools["embedder"] = LexicalEmbedder(targets) if embedder is None else embedder
+    if "run_code" in needs:
+        if not run_code:
+            what = f"{needs['run_code']} runs the answers as Python, which is off"
+            raise ScoreError(what, fix="evaluate.advanced.run_code = true   # better in a container")
+        tools["run_code"] = True
+    return tools
+
+
 def _check_texts(predictions: Sequence[str], targets: Sequence[str]) -> None:
     if len(predictions) != len(targets) or not targets:
         raise ScoreError(
@@ -161,7 +187,7 @@ def _sample_scores(
     targets: Sequence[str],
     extra: tuple[object, ...],
 ) -> FloatArray:
-    caught = USER_FAULTS if ":" in spec.name else (ScoreError,)
+    caught = USER_FAULTS if spec.is_foreign else (ScoreError,)
     scores = []
     for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         try:
@@ -170,6 +196,10 @@ def _sample_scores(
             said = error.what if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
             fix = error.fix if isinstance(error, ScoreError) else f"mend {spec.name}"
             raise ScoreError(f"{spec.name} fails on row {row}: {said}", fix=fix) from error
+    return _checked(scores, spec)
+
+
+def _checked(scores: ArrayLike, spec: ScorerSpec) -> FloatArray:
     return checked_binary(scores, spec.name) if spec.kind == "binary" else checked_scores(scores, spec.name)
 
 
@@ -179,8 +209,8 @@ def _mean_metric(scores: FloatArray, spec: ScorerSpec, alpha: float) -> Metric:
     return _metric(t_mean(scores, alpha, spec.score_range))
 
 
-def _corpus_metric(rows: FloatArray, function: CorpusMetric, alpha: float) -> Metric:
-    signature = function.signature() if function.signature else ""
+def _corpus_metric(rows: FloatArray, function: CorpusMetric, targets: Sequence[str], alpha: float) -> Metric:
+    signature = function.signature(targets) if function.signature else ""
     return _metric(bca_interval(rows, function.of_sums, alpha), signature)
 
 

@@ -24,13 +24,16 @@ __all__ = [
     "BLEU_CORPUS",
     "CHRF_CORPUS",
     "NORMALISERS",
+    "bleu_tokens",
     "contains",
     "exact_match",
     "exact_match_normalised",
     "length_chars",
+    "length_words",
     "rouge_1",
     "rouge_2",
     "rouge_l",
+    "rouge_lsum",
     "rouge_tokens",
     "sentence_bleu",
     "sentence_chrf",
@@ -41,6 +44,8 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 ASCII_WORDS = re.compile(r"[a-z0-9]+")
 UNICODE_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_]+")
+CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+SPACELESS = re.compile(r"[\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 MAX_ORDER = 4  # of BLEU
 CHAR_ORDER = 6  # of chrF
 
@@ -88,6 +93,11 @@ def length_chars(prediction: str, target: str) -> float:
     return float(len(prediction))
 
 
+def length_words(prediction: str, target: str) -> float:
+    """Words of the prediction, by white space."""
+    return float(len(prediction.split()))
+
+
 def rouge_1(prediction: str, target: str) -> float:
     """ROUGE-1 F: unigram overlap (Lin 2004), equal to rouge-score 0.1.2 without stemmer on Latin text."""
     return _rouge_n(prediction, target, 1)
@@ -104,20 +114,55 @@ def rouge_l(prediction: str, target: str) -> float:
     return _f1(_common_subsequence(given, wanted), len(given), len(wanted))
 
 
+def rouge_lsum(prediction: str, target: str) -> float:
+    """ROUGE-L F of summaries: for each line of the target all that it shares, in order, with the answer's lines.
+
+    Lin 2004, section 3.2; equal to rouge-score's `rougeLsum` with `split_summaries=False` on Latin text.
+    """
+    words = _words_for(target)
+    given = [words.findall(line.lower()) for line in prediction.split("\n")]
+    wanted = [words.findall(line.lower()) for line in target.split("\n")]
+    given, wanted = [line for line in given if line], [line for line in wanted if line]
+    left_given, left_wanted = (Counter(word for line in lines for word in line) for lines in (given, wanted))
+    num_given, num_wanted = left_given.total(), left_wanted.total()
+    common = 0
+    for line in wanted:
+        shared = set[int]().union(*(_shared_places(line, other) for other in given))
+        for place in sorted(shared):
+            if left_given[line[place]] > 0 and left_wanted[line[place]] > 0:
+                common += 1
+                left_given[line[place]] -= 1
+                left_wanted[line[place]] -= 1
+    return _f1(common, num_given, num_wanted)
+
+
 def rouge_tokens(prediction: str, target: str) -> tuple[list[str], list[str]]:
     """Words of prediction and target: runs of a-z and 0-9 after lower-casing, as rouge-score has it.
 
     Where most letters of the target are of another script, for which that leaves nothing, words are runs of letters
     and digits of any script, and each Chinese or Japanese character is a word.
     """
-    letters = [character for character in target if character.isalpha()]
-    words = UNICODE_WORDS if 2 * sum(_is_latin(letter) for letter in letters) < len(letters) else ASCII_WORDS
+    words = _words_for(target)
     return words.findall(prediction.lower()), words.findall(target.lower())
 
 
 def sentence_bleu(prediction: str, target: str) -> float:
-    """sacreBLEU of one sample (13a tokens, exponential smoothing, effective order), fraction."""
-    return float(_bleu().sentence_score(prediction, [target]).score) / 100
+    """sacreBLEU of one sample (tokens by script, exponential smoothing, effective order), fraction."""
+    return float(_bleu(bleu_tokens([target])).sentence_score(prediction, [target]).score) / 100
+
+
+def bleu_tokens(targets: Sequence[str]) -> str:
+    """sacreBLEU's tokeniser for the script that most letters of the targets are in: 13a where words have spaces.
+
+    zh for Chinese, char for Japanese, Thai, Lao, Khmer and Burmese, which are written without spaces.
+    """
+    letters = [letter for target in targets for letter in target if not letter.isascii() and letter.isalpha()]
+    num_letters = len(letters) + sum(letter.isascii() and letter.isalpha() for target in targets for letter in target)
+    spaceless = sum(bool(SPACELESS.match(letter)) for letter in letters)
+    chinese = sum(bool(CHINESE.match(letter)) for letter in letters)
+    if 2 * (spaceless + chinese) <= num_letters:
+        return "13a"
+    return "char" if 10 * spaceless > chinese else "zh"
 
 
 def sentence_chrf(prediction: str, target: str) -> float:
@@ -128,8 +173,9 @@ def sentence_chrf(prediction: str, target: str) -> float:
 def bleu_rows(predictions: Sequence[str], targets: Sequence[str]) -> FloatArray:
     """(n, 10): sacreBLEU's matched and given n-grams of order 1-4, and both lengths in tokens, of each sample."""
     rows = []
+    tokens = bleu_tokens(targets)
     for prediction, target in zip(predictions, targets, strict=True):
-        score = _bleu().sentence_score(prediction, [target])
+        score = _bleu(tokens).sentence_score(prediction, [target])
         rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
     return np.array(rows, dtype=np.float64)
 
@@ -171,14 +217,14 @@ def chrf_of_sums(sums_BK: FloatArray) -> FloatArray:
     return result
 
 
-def bleu_signature() -> str:
+def bleu_signature(targets: Sequence[str]) -> str:
     """sacreBLEU's signature of the corpus score."""
     from sacrebleu.metrics.bleu import BLEU
 
-    return _signature(BLEU())
+    return _signature(BLEU(tokenize=bleu_tokens(targets)))
 
 
-def chrf_signature() -> str:
+def chrf_signature(targets: Sequence[str]) -> str:
     """sacreBLEU's signature of the corpus score."""
     return _signature(_chrf())
 
@@ -199,6 +245,31 @@ def _rouge_n(prediction: str, target: str, order: Literal[1, 2]) -> float:
 
 def _ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
     return Counter(zip(*(words[start:] for start in range(order)), strict=False))
+
+
+def _words_for(target: str) -> re.Pattern[str]:
+    letters = [character for character in target if character.isalpha()]
+    return UNICODE_WORDS if 2 * sum(_is_latin(letter) for letter in letters) < len(letters) else ASCII_WORDS
+
+
+def _shared_places(wanted: Sequence[str], given: Sequence[str]) -> set[int]:
+    """Places in `wanted` of one longest common subsequence with `given`: the one found from the ends backwards."""
+    lengths = [[0] * (len(given) + 1) for _ in range(len(wanted) + 1)]
+    for row, word in enumerate(wanted, start=1):
+        for column, other in enumerate(given, start=1):
+            longer = max(lengths[row - 1][column], lengths[row][column - 1])
+            lengths[row][column] = lengths[row - 1][column - 1] + 1 if word == other else longer
+    places = set()
+    row, column = len(wanted), len(given)
+    while row and column:
+        if wanted[row - 1] == given[column - 1]:
+            places.add(row - 1)
+            row, column = row - 1, column - 1
+        elif lengths[row][column - 1] > lengths[row - 1][column]:
+            column -= 1
+        else:
+            row -= 1
+    return places
 
 
 def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
@@ -234,10 +305,10 @@ def _signature(metric: BLEU | CHRF) -> str:
 
 
 @cache
-def _bleu() -> BLEU:
+def _bleu(tokens: str) -> BLEU:
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(effective_order=True)
+    return BLEU(effective_order=True, tokenize=tokens)
 
 
 @cache
