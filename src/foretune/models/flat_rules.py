@@ -11,6 +11,7 @@ from foretune.config.job import LORA_METHODS, PREFERENCE_METHODS, WHOLE_METHODS,
 __all__ = [
     "FLAT_FAMILIES",
     "engine_line",
+    "engine_name",
     "frozen_flat_parameters",
     "why_config_is_not_flat",
     "why_method_is_not_flat",
@@ -20,6 +21,8 @@ __all__ = [
 FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # Rotary scalings whose frequencies depend on nothing but the config.
 FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
+# Raised whenever an engine's speed or memory changes, so that older runs no longer speak for it.
+ENGINES = {"flat": "flat-1", "padded": "padded-1"}
 DEFAULT_WINDOWS = {"mistral": 4096}  # of a config.json that does not say; transformers 5
 
 
@@ -82,6 +85,11 @@ def _window(config: Mapping[str, Any], family: str) -> int:
     if kinds is None and family.startswith("qwen") and not config.get("use_sliding_window"):
         return 0
     return int(config.get("sliding_window", DEFAULT_WINDOWS.get(family, 0)) or 0)
+
+
+def engine_name(reason: str) -> str:
+    """The engine with the version of its speed, under which a machine's record of predictions is kept."""
+    return ENGINES["padded" if reason else "flat"]
 
 
 def engine_line(reason: str, *, dropout: float) -> str:

@@ -35,6 +35,7 @@ class LedgerEntry(BaseModel):
     quantity: str
     predicted: Estimate
     actual: float
+    engine: str = ""  # with its version; empty in entries of before
 
 
 def append_ledger(runs_dir: str | Path, entries: Iterable[LedgerEntry]) -> None:
@@ -70,17 +71,23 @@ def _parsed(line: str) -> LedgerEntry | None:
 
 
 def learned_factors(
-    entries: Sequence[LedgerEntry], *, device: str, method: str, probed: bool, quantity: str = "train_seconds"
+    entries: Sequence[LedgerEntry],
+    *,
+    device: str,
+    method: str,
+    probed: bool,
+    engine: str = "",
+    quantity: str = "train_seconds",
 ) -> Factors | None:
-    """Factors from at least five finished runs on the same device with the same method, else None.
+    """Factors from at least five finished runs on the same device, engine version and method, else None.
 
     A 90 % prediction interval of the next log ratio actual / expected: mean +- t s sqrt(1 + 1/n), widened to hold 1.
     """
-    wanted = (device, method, probed, quantity)
+    wanted = (device, method, probed, engine, quantity)
     logs = [
         math.log(entry.actual / entry.predicted.expected)
         for entry in entries
-        if (entry.device, entry.method, entry.probed, entry.quantity) == wanted
+        if (entry.device, entry.method, entry.probed, entry.engine, entry.quantity) == wanted
         and entry.actual > 0
         and entry.predicted.expected > 0
     ]

@@ -14,7 +14,7 @@ from foretune.config.job import LORA_METHODS
 from foretune.data.token_tree import BF16_ROW_MULTIPLE
 from foretune.errors import DataError
 from foretune.hardware import Machine, detect_machine
-from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_not_flat_in
+from foretune.models.flat_rules import engine_line, engine_name, frozen_flat_parameters, why_not_flat_in
 from foretune.models.shapes import Shape, model_shape
 from foretune.plan.cost import run_cost
 from foretune.plan.ledger import learned_factors, read_ledger
@@ -55,7 +55,8 @@ class _Basis:
     work: Work
     factors: Factors
     cutting: Cutting
-    engine: str  # a line on it
+    engine: str  # its name with its version
+    engine_line: str  # what to say of it
 
     @property
     def device(self) -> str:
@@ -124,15 +125,15 @@ def _basis(
             base_config, job.train, shape.parameters, device=machine.kind, max_seq_len=lengths.longest_train
         ),
     )
-    cutting, engine = _cutting(job, base_config, derived, machine)
+    cutting, engine, line = _cutting(job, base_config, derived, machine)
     work = training_work(lengths, derived, seed=job.seed, cutting=cutting)
     trained = trained_by(job, shape, num_labels=lengths.num_labels)
-    basis = _Basis(job, shape, lengths, machine, probe, derived, trained, work, UNPROBED_FACTORS, cutting, engine)
+    basis = _Basis(job, shape, lengths, machine, probe, derived, trained, work, UNPROBED_FACTORS, cutting, engine, line)
     return replace(basis, factors=_factors(basis, run_dir))
 
 
-def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: Machine) -> tuple[Cutting, str]:
-    """How training will lay its batches out, and a line on it; the rules of train/passes.py."""
+def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: Machine) -> tuple[Cutting, str, str]:
+    """How training will lay its batches out, the engine, and a line on it; the rules of train/passes.py."""
     advanced, method = job.train.advanced, job.train.method
     reason = why_not_flat_in(config, job.train, device=machine.kind, max_seq_len=derived.max_seq_len)
     dropout = advanced.dropout if method in LORA_METHODS else 0.0
@@ -141,14 +142,16 @@ def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: 
     sequences = 2 if method in ("dpo", "orpo") else 1
     multiple = BF16_ROW_MULTIPLE if derived.precision == "bf16" else 1
     cutting = Cutting(not reason, shares, prompt, method != "classify", sequences, multiple)
-    return cutting, engine_line(reason, dropout=dropout)
+    return cutting, engine_name(reason), engine_line(reason, dropout=dropout)
 
 
 def _factors(basis: _Basis, run_dir: Path | None) -> Factors:
     """How far the time may be off: by the machine's own ledger where it has one, wider where the machine is busy."""
     probed = basis.probe is not None
     entries = read_ledger(run_dir.parent) if run_dir is not None else ()
-    learned = learned_factors(entries, device=basis.device, method=basis.job.train.method, probed=probed)
+    learned = learned_factors(
+        entries, device=basis.device, method=basis.job.train.method, probed=probed, engine=basis.engine
+    )
     factors = learned or (PROBED_FACTORS if probed else UNPROBED_FACTORS)
     return busy_factors(factors) if basis.machine.is_busy else factors
 
@@ -203,6 +206,7 @@ def _record(basis: _Basis, memory: Memory, speed: Speed, times: Times) -> PlanRe
         price_per_hour_usd=job.plan.price_per_hour_usd,
         disk_bytes=disk,
         probed=probe is not None,
+        engine=basis.engine,
         assumptions=tuple(_assumptions(basis, speed, times)),
         warnings=(*derived.warnings, *_warnings(basis, memory, times, cost, available, disk)),
     )
@@ -230,7 +234,7 @@ def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
         f"checkpoints {show_seconds(times.saving)}, loading {show_seconds(times.loading)}, "
         f"evaluation {show_seconds(times.evaluation.expected)}"
     )
-    yield basis.engine
+    yield basis.engine_line
     yield "all steps run; early stopping makes it shorter"
     yield f"{basis.derived.precision} arithmetic, weights, gradients and AdamW's two moments in fp32: 4 + 4 + 8 bytes"
     if basis.work.is_sampled:

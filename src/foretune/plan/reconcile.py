@@ -89,6 +89,7 @@ def ledger_entries(
             quantity=item.quantity,
             predicted=item.predicted,
             actual=item.actual,
+            engine=plan_record.engine,
         )
         for item in reconciliations
     )

@@ -51,6 +51,7 @@ class PlanRecord(Record):
     price_per_hour_usd: float
     disk_bytes: int
     probed: bool  # whether speed was measured by real steps on this machine
+    engine: str = ""  # what computes the batches, with its version; empty in records of before
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -151,6 +151,7 @@ def test_the_ledger_of_the_machine_sets_the_interval(machine: Machine, tmp_path:
             quantity="train_seconds",
             predicted=Estimate(low=80, expected=100, high=130),
             actual=actual,
+            engine=before.engine,
         )
         for number, actual in enumerate((101, 99, 103, 97, 100, 102))
     ]

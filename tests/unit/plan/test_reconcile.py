@@ -127,3 +127,10 @@ def test_learned_interval_holds_nine_of_ten_next_runs() -> None:
         assert factors is not None
         held += factors.low <= ratios[5] <= factors.high
     assert 0.88 <= held / 2000 <= 0.95
+
+
+def test_runs_of_another_engine_version_do_not_speak_for_this_one() -> None:
+    entries = [entry.model_copy(update={"engine": "flat-1"}) for entry in entries_of([1.4, 1.5, 1.6, 1.5, 1.45])]
+    asked = {"device": "d", "method": "lora", "probed": True}
+    assert learned_factors(entries, **asked, engine="flat-1") is not None
+    assert learned_factors(entries, **asked, engine="flat-2") is None and learned_factors(entries, **asked) is None
