@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from foretune.data.clean.normal import article_text, normalised_json, normalised_text, plain_text, restyled_keys
@@ -45,6 +45,7 @@ def nested(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
 @pytest.mark.req("R143")
 @settings(max_examples=300, deadline=None)
 @given(MESSY)
+@example("[+12 chars]" * 6)
 def test_everything_is_idempotent(text: str) -> None:
     for change in (normalised_text, normalised_json, plain_text, article_text, lambda t: restyled_keys(t, "camelCase")):
         once = change(text)

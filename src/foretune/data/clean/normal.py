@@ -45,7 +45,7 @@ FURNITURE = re.compile(
     r"(?:published|updated|posted)(?: on| at)?:?\s.{4,40}|\d+ min(?:ute)?s? read|skip to (?:main )?content)\s*$",
     re.IGNORECASE,
 )
-MORE = re.compile(r"\s*(?:\.\.\.|…)?\s*\[\+\d+ chars?\]\s*$")
+MORE = re.compile(r"(?:\s*(?:\.\.\.|…)?\s*\[\+\d+ chars?\])+\s*$")
 
 
 def normalised_text(text: str) -> str:
