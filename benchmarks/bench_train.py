@@ -1,8 +1,11 @@
-"""Training speed: foretune's flat tokens, its padded path, HF Trainer + PEFT and TRL, same data, same updates.
+"""Training speed: foretune against HF Trainer + PEFT (default and best settings), TRL SFTTrainer and LitGPT.
 
-CPU-seconds of one process with one thread, passes interleaved round by round, medians after a warm-up round. HF and TRL
-are timed from step begin to step end, so their data loading does not count. Random weights that bf16 holds exactly.
-`python benchmarks/bench_train.py S/A M/B bf16` runs chosen cells.
+Same data, same updates from the same adapter; CPU-seconds of one process with one thread, updates interleaved round by
+round, medians after a warm-up round. Trainers are timed from step begin to step end, so that their data loading does
+not count. Random weights that bf16 holds exactly. `python benchmarks/bench_train.py S/A/bf16 M/B/bf16` runs chosen
+cells; peers that are not installed are named as skipped. MFU is the arithmetic that the update needs by definition
+(every row whole, no row padded, the head at trained tokens) over what a matrix product reaches on one thread here, so
+that a prefix computed once can lift it above 1.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -18,7 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +29,28 @@ import numpy as np
 import torch
 from torch import nn
 
-import foretune
+sys.path.insert(0, str(Path(__file__).parent))
+from train_peers import ALPHA, PEERS, RANK, RATE, TARGETS, Cell, Step, loaded_base, same_start
+
 from foretune.models.adapter import attach_lora
 from foretune.models.decoder import FlatSettings, flat_model
-from foretune.models.load import LoadedModel, load_model
 from foretune.train.flat import flat_batches, flat_loss
 from foretune.train.objective import Row, build_batch, causal_loss
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-PEBBLE = Path(foretune.__file__).parent / "models" / "pebble"
-RANK, ALPHA, RATE = 16, 32.0, 1e-4
 BUDGET = 8192
 MODELS = {
     "S": {"hidden_size": 288, "num_hidden_layers": 6, "intermediate_size": 768, "heads": (6, 6), "vocab_size": 32000},
     "M": {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "heads": (9, 3), "vocab_size": 49152},
-}
-BATCH = {"S": {"A": 8, "B": 8, "C": 8}, "M": {"A": 8, "B": 4, "C": 4}}
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass
-class Cell:
-    """A model, a batch and a precision."""
-
-    folder: Path
-    rows: list[Row]
-    precision: str
+    "L": {
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4864,
+        "heads": (14, 2),
+        "vocab_size": 151936,
+    },
+}  # 15 M, 135 M (SmolLM) and 494 M (Qwen2.5-0.5B) parameters
+BATCH = {"S": {"A": 8, "B": 8, "C": 8}, "M": {"A": 8, "B": 4, "C": 4}, "L": {"A": 4, "B": 4, "C": 4}}
 
 
 def _model_folder(parent: Path, name: str) -> Path:
@@ -133,17 +132,11 @@ def _rows(shape: str, vocabulary: int, num: int) -> list[Row]:
     return rows
 
 
-def _loaded(cell: Cell) -> LoadedModel:
-    loaded = load_model(cell.folder, random_init=True, seed=1)
-    for parameter in loaded.model.parameters():
-        parameter.data = parameter.data.bfloat16().float()
-    return loaded
-
-
-def _ours(cell: Cell, settings: FlatSettings | None) -> Callable[[], tuple[float, float]]:
+def _ours(cell: Cell, settings: FlatSettings | None) -> Step:
     """One update of our own: flat with `settings`, or padded; gives CPU-seconds and the loss."""
-    loaded = _loaded(cell)
+    loaded = loaded_base(cell)
     attach_lora(loaded, rank=RANK, alpha=ALPHA, dropout=0.0, target_modules=TARGETS)
+    same_start(loaded.model)
     loaded.model.train()
     parameters = [p for p in loaded.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=RATE, fused=True)
@@ -170,133 +163,39 @@ def _ours(cell: Cell, settings: FlatSettings | None) -> Callable[[], tuple[float
     return step
 
 
-def _collated(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    longest = max(len(row["input_ids"]) for row in rows)
-    fill = {"input_ids": 0, "labels": -100, "attention_mask": 0}
-    return {
-        key: torch.tensor([row[key] + [value] * (longest - len(row[key])) for row in rows])
-        for key, value in fill.items()
-    }
-
-
-def _peft_model(cell: Cell) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=TARGETS, task_type="CAUSAL_LM")
-    return get_peft_model(_loaded(cell).model, config)
-
-
-def _clock() -> Any:
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        """CPU-seconds of the last step, and its loss."""
-
-        begin = seconds = loss = float("nan")
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.begin = time.process_time()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.process_time() - self.begin
-
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            self.loss = logs.get("loss", self.loss)
-
-    return Clock()
-
-
-ARGUMENTS: dict[str, Any] = {
-    "max_steps": 1,
-    "learning_rate": RATE,
-    "lr_scheduler_type": "constant",
-    "logging_steps": 1,
-    "report_to": [],
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "use_cpu": True,
-    "max_grad_norm": 1.0,
-    "gradient_checkpointing": False,
-}
-
-
-def _hf(cell: Cell) -> Callable[[], tuple[float, float]]:
-    """HF Trainer over a PEFT model."""
-    from transformers import Trainer, TrainingArguments
-
-    model = _peft_model(cell)
-    plain = model.forward
-    rows = [
-        {
-            "input_ids": row.ids.tolist(),
-            "labels": np.where(row.weights > 0, row.ids, -100).tolist(),
-            "attention_mask": [1] * len(row.ids),
-        }
-        for row in cell.rows
-    ]
-
-    def step() -> tuple[float, float]:
-        model.forward = plain  # the trainer wraps it anew
-        clock = _clock()
-        with tempfile.TemporaryDirectory() as out:
-            arguments = TrainingArguments(
-                out, per_device_train_batch_size=len(rows), bf16=cell.precision == "bf16", **ARGUMENTS
-            )
-            Trainer(model, arguments, train_dataset=rows, data_collator=_collated, callbacks=[clock]).train()
-        return clock.seconds, clock.loss
-
-    return step
-
-
-def _trl(cell: Cell) -> Callable[[], tuple[float, float]]:
-    """TRL SFTTrainer at its best here: all samples packed into one row, loss on completions, no checkpointing."""
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerFast
-    from trl import SFTConfig, SFTTrainer
-
-    model = _peft_model(cell)
-    plain = model.forward
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(PEBBLE / "tokenizer.json"), eos_token="</s>", pad_token="<pad>", bos_token="<s>"
-    )
-    columns = {
-        "input_ids": [row.ids.tolist() for row in cell.rows],
-        "completion_mask": [(row.weights > 0).astype(int).tolist() for row in cell.rows],
-    }
-    total = sum(len(row.ids) for row in cell.rows)
-
-    def step() -> tuple[float, float]:
-        model.forward = plain
-        clock = _clock()
-        with tempfile.TemporaryDirectory() as out:
-            arguments = SFTConfig(
-                out,
-                per_device_train_batch_size=1,
-                packing=True,
-                max_length=total,
-                completion_only_loss=True,
-                bf16=cell.precision == "bf16",
-                **ARGUMENTS,
-            )
-            SFTTrainer(
-                model,
-                arguments,
-                train_dataset=Dataset.from_dict(columns),
-                processing_class=tokenizer,
-                callbacks=[clock],
-            ).train()
-        return clock.seconds, clock.loss
-
-    return step
-
-
-VARIANTS: dict[str, Callable[[Cell], Callable[[], tuple[float, float]]]] = {
-    "hf_trainer_peft": _hf,
-    "trl_sft_packing": _trl,
+VARIANTS: dict[str, Callable[[Cell], Step]] = {
+    **PEERS,
     "foretune_padded": lambda cell: _ours(cell, None),
     "foretune_flat_no_prefix": lambda cell: _ours(cell, FlatSettings(has_shared_prefix=False)),
     "foretune_flat": lambda cell: _ours(cell, FlatSettings()),
 }
+LARGE = ("hf_trainer_peft", "hf_bf16_weights", "trl_sft", "foretune_flat")  # what fits beside each other at size L
+
+
+def _matmul_peak(precision: str) -> float:
+    """FLOP/s of one thread: the best of several square products."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for size in (512, 1024, 2048):
+        left, right = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
+        for _ in range(4):
+            begin = time.process_time()
+            left @ right
+            best = max(best, 2 * size**3 / (time.process_time() - begin))
+    return best
+
+
+def _needed_flops(cell: Cell, size: str) -> float:
+    """Arithmetic of one LoRA update: forward and backward through frozen products (4 a weight and token), causal
+    attention, the head at trained tokens; adapters (1 to 3 % here) left out."""
+    shape: dict[str, Any] = MODELS[size]
+    width, depth, inner = shape["hidden_size"], shape["num_hidden_layers"], shape["intermediate_size"]
+    heads, key_heads = shape["heads"]
+    block = 2 * width * width * (1 + key_heads / heads) + 3 * width * inner
+    lengths = [len(row.ids) for row in cell.rows]
+    attention = sum(6 * 2 * width * length * length / 2 for length in lengths)
+    head = 4 * width * shape["vocab_size"] * sum(row.weight for row in cell.rows)
+    return float(depth * (4 * block * sum(lengths) + attention) + head)
 
 
 def _resident(key: str) -> float:
@@ -304,7 +203,7 @@ def _resident(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
-def _with_peak(step: Callable[[], tuple[float, float]]) -> tuple[float, float, float]:
+def _with_peak(step: Step) -> tuple[float, float, float]:
     """CPU-seconds, loss, and MiB above what was resident before."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
@@ -314,9 +213,9 @@ def _with_peak(step: Callable[[], tuple[float, float]]) -> tuple[float, float, f
     return seconds, loss, _resident("VmHWM") - before
 
 
-def measure_cell(cell: Cell, rounds: int, names: tuple[str, ...] = tuple(VARIANTS)) -> dict[str, Any]:
+def measure_cell(cell: Cell, size: str, names: tuple[str, ...]) -> dict[str, Any]:
     """Medians of one cell, every variant once a round; variants that do not install carry a reason."""
-    steps: dict[str, Callable[[], tuple[float, float]]] = {}
+    steps: dict[str, Step] = {}
     skipped: dict[str, str] = {}
     for name in names:
         try:
@@ -324,26 +223,48 @@ def measure_cell(cell: Cell, rounds: int, names: tuple[str, ...] = tuple(VARIANT
         except ImportError as error:
             skipped[name] = f"{error.name} is not installed"
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in steps}
-    for _ in range(rounds + 1):
+    for _ in range(cell.num_steps):
         for name, step in steps.items():
             found[name].append(_with_peak(step))
-    seconds = {name: statistics.median(f[0] for f in runs[1:]) for name, runs in found.items()}
-    slowest = seconds.get("hf_trainer_peft", float("nan"))
-    learned = sum(row.weight for row in cell.rows)
-    return {
-        name: {
-            "cpu_seconds": round(seconds[name], 4),
-            "examples_per_second": round(len(cell.rows) / seconds[name], 3),
-            "loss_tokens_per_second": round(learned / seconds[name], 1),
-            "peak_mib_above_model": round(max(f[2] for f in runs[1:])),
-            "times_hf": round(slowest / seconds[name], 2),
-            "first_loss": round(runs[0][1], 5),
-        }
-        for name, runs in found.items()
-    } | {name: {"skipped": reason} for name, reason in skipped.items()}
+    return {name: _row_of(cell, size, runs, found) for name, runs in found.items()} | {
+        name: {"skipped": reason} for name, reason in skipped.items()
+    }
 
 
-DEFAULT_CELLS = ("S/A/bf16", "S/B/bf16", "S/C/bf16", "S/A/fp32", "M/A/bf16")
+def _row_of(
+    cell: Cell,
+    size: str,
+    runs: list[tuple[float, float, float]],
+    found: dict[str, list[tuple[float, float, float]]],
+) -> dict[str, Any]:
+    seconds = statistics.median(run[0] for run in runs[1:])
+    peak = max(run[2] for run in runs[1:])
+    row: dict[str, Any] = {
+        "cpu_seconds": round(seconds, 4),
+        "examples_per_second": round(len(cell.rows) / seconds, 3),
+        "loss_tokens_per_second": round(sum(row.weight for row in cell.rows) / seconds, 1),
+        "mfu": round(_needed_flops(cell, size) / seconds / _matmul_peak(cell.precision), 3),
+        "peak_mib_above_model": round(peak),
+        "losses": [round(run[1], 5) for run in runs],
+    }
+    default = found.get("hf_trainer_peft")
+    if default:
+        row["times_hf"] = round(statistics.median(run[0] for run in default[1:]) / seconds, 2)
+        row["peak_share_of_hf"] = round(peak / max(1.0, max(run[2] for run in default[1:])), 3)
+    return row
+
+
+DEFAULT_CELLS = (
+    "S/A/bf16",
+    "S/B/bf16",
+    "S/C/bf16",
+    "S/A/fp32",
+    "M/A/bf16",
+    "M/B/bf16",
+    "M/C/bf16",
+    "L/A/bf16",
+    "L/B/bf16",
+)
 
 
 def measure(cells: tuple[str, ...] = DEFAULT_CELLS, *, rounds: int = 3) -> dict[str, Any]:
@@ -359,10 +280,37 @@ def measure(cells: tuple[str, ...] = DEFAULT_CELLS, *, rounds: int = 3) -> dict[
                 continue
             folder = _model_folder(Path(parent), size)
             rows = _rows(shape, int(str(MODELS[size]["vocab_size"])), BATCH[size][shape])
-            cell = Cell(folder, rows, precision)
-            results[name] = measure_cell(cell, rounds if size == "S" else max(1, rounds - 1))
+            cell = Cell(folder, rows, precision, 1 + (rounds if size == "S" else max(1, rounds - 1)))
+            results[name] = measure_cell(cell, size, LARGE if size == "L" else tuple(VARIANTS))
             _show(name, results[name])
-    return {"metrics": results, "rounds": rounds, "threads": 1, "rank": RANK}
+    return {
+        "metrics": results,
+        "geometric_means": _geometric_means(results),
+        "rounds": rounds,
+        "threads": 1,
+        "rank": RANK,
+    }
+
+
+def _geometric_means(results: dict[str, Any]) -> dict[str, float]:
+    """How many times faster the flat path is than each peer, and than the fastest setting of each, over all cells."""
+    groups = {
+        "hf_default": ("hf_trainer_peft",),
+        "hf_best": ("hf_trainer_peft", "hf_bf16_weights", "hf_flattened"),
+        "trl_best": ("trl_sft", "trl_sft_packing"),
+        "litgpt": ("litgpt_lora",),
+    }
+    means: dict[str, float] = {}
+    for group, names in groups.items():
+        ratios = []
+        for cell in results.values():
+            times = [cell[name]["cpu_seconds"] for name in names if "cpu_seconds" in cell.get(name, {})]
+            if times and "cpu_seconds" in cell.get("foretune_flat", {}):
+                ratios.append(min(times) / cell["foretune_flat"]["cpu_seconds"])
+        if ratios:
+            means[group] = round(statistics.geometric_mean(ratios), 2)
+            means[f"{group}_least"] = round(min(ratios), 2)
+    return means
 
 
 def _show(name: str, result: dict[str, Any]) -> None:

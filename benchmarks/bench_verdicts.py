@@ -2,7 +2,7 @@
 
 Every number comes from foretune's own functions on simulated data, beside what is done today on the same data.
 `python benchmarks/bench_verdicts.py [PART ...]` prints the parts named, or all: paired, clustered, split, users, ratio,
-judge, whole.
+judge, whole, and those of verdicts_offline.py (exact, repeats, metrics, coverage, cross_fit) and verdicts_aa.py (aa).
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+from verdicts_aa import aa
+from verdicts_offline import coverage, cross_fit, exact, metrics, repeats
 
 from foretune.compare.compare import compare
 from foretune.compare.effect import Units, estimate
@@ -299,9 +301,12 @@ def _smallest_p(rng: np.random.Generator, share: float, loss: float) -> np.ndarr
 
 
 def judge() -> list[Row]:
-    """A judge who errs in 10 % and turns 8 % of the answers up for their style; 1,000 comparisons, nothing to find."""
+    """A judge who errs in 10 % and turns 8 % of the answers up for their style; 1,000 comparisons, nothing to find.
+
+    `decided`: what the product lets count. Without human labels, or with fewer than 100, that is nothing.
+    """
     rows = []
-    for labels in (50, 100, 200):
+    for labels in (3, 50, 100, 200):
         for gain in (0.0, 0.15):
             rng = np.random.default_rng([labels, int(100 * gain)])
             rows.append(_judged(rng, labels, gain))
@@ -309,7 +314,7 @@ def judge() -> list[Row]:
 
 
 def _judged(rng: np.random.Generator, labels: int, gain: float) -> Row:
-    hits = dict.fromkeys(("ppi", "judge_alone", "humans_alone"), 0)
+    hits = dict.fromkeys(("decided", "decided_better", "ppi", "judge_alone", "humans_alone"), 0)
     width = human_width = 0.0
     for _ in range(REPS):
         truth = rng.choice([-1.0, 0.0, 1.0], 1000, p=[0.35 - gain / 2, 0.3, 0.35 + gain / 2])
@@ -317,13 +322,16 @@ def _judged(rng: np.random.Generator, labels: int, gain: float) -> Row:
         seen = np.where(rng.random(1000) < 0.08, np.minimum(seen + 1, 1.0), seen)
         result = judged_mean(truth[:labels], seen[:labels], seen[labels:])
         hits["ppi"] += result.ci_low > 0 or result.ci_high < 0
+        hits["decided"] += result.calibrated and (result.ci_low > 0 or result.ci_high < 0)
+        hits["decided_better"] += result.calibrated and result.ci_low > 0
         hits["judge_alone"] += bool(abs(seen.mean()) > 1.96 * seen.std() / math.sqrt(1000))
         hits["humans_alone"] += result.human_low > 0 or result.human_high < 0
         width += result.ci_high - result.ci_low
         human_width += result.human_high - result.human_low
     row: Row = {"case": f"{labels} labels, true net preference {gain}", "reps": REPS}
     row |= {f"{name}_percent": _share(count, REPS) for name, count in hits.items()}
-    return row | {"width": round(width / REPS, 3), "width_of_humans": round(human_width / REPS, 3)}
+    widths = {"width": round(width / REPS, 3), "width_of_humans": round(human_width / REPS, 3)}
+    return row | widths | {"width_share": round(width / human_width, 3)}
 
 
 def whole() -> list[Row]:
@@ -373,7 +381,8 @@ def _whole_one(rng: np.random.Generator, lift: float, days: int = 14, per_day: i
 
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
-    part.__name__: part for part in (paired, clustered, split, users, ratio, judge, whole)
+    part.__name__: part
+    for part in (paired, clustered, split, users, ratio, judge, whole, exact, repeats, metrics, coverage, cross_fit, aa)
 }
 
 

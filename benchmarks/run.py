@@ -22,7 +22,20 @@ from typing import Any
 from foretune.hardware.detect import detect_machine
 
 HERE = Path(__file__).parent
-NAMES = ("start", "resume", "prediction", "real", "plan", "train", "verdicts", "data", "sweep")
+NAMES = (
+    "start",
+    "resume",
+    "prediction",
+    "real",
+    "plan",
+    "train",
+    "verdicts",
+    "data",
+    "sweep",
+    "diagnose",
+    "generate",
+    "decision",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -45,15 +58,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[])
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, where a benchmark has such a form")
+    parser.add_argument("--aa", action="store_true", help="of verdicts only pebble against itself")
     args = parser.parse_args()
     sys.path.insert(0, str(HERE))
     for name in args.names or NAMES:
         measure = importlib.import_module(f"bench_{name}").measure
         can_be_quick = "quick" in inspect.signature(measure).parameters
-        measured = measure(quick=True) if args.quick and can_be_quick else measure()
+        is_aa = args.aa and name == "verdicts"
+        measured = measure(("aa",)) if is_aa else measure(quick=True) if args.quick and can_be_quick else measure()
         result = {"benchmark": name, **environment(), **measured}
         is_quick = args.quick and can_be_quick
-        path = HERE / "results" / (f"{name}-quick.json" if is_quick else f"{name}.json")
+        path = HERE / "results" / f"{name}{'-aa' if is_aa else '-quick' if is_quick else ''}.json"
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(result, indent=2))
 

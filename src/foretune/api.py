@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,13 @@ from foretune import journey
 from foretune.backends.local import start_detached, stop_process, stop_training
 from foretune.backends.processes import check_processes, keep_processes
 from foretune.config.job import JobConfig
-from foretune.config.read import ResolvedJob, field_names, read_job, resolve_job
-from foretune.config.settings import moved_paths, settings_of
+from foretune.config.read import ResolvedJob, field_names, resolve_job
+from foretune.config.settings import settings_of
 from foretune.config.smoke import smoked
 from foretune.data.faults import REJECTED_FILE
+from foretune.data.token_shards import are_tokens_ready
 from foretune.errors import ConfigError, NotFound
-from foretune.journey import STAGES, Outcome, Stage, fresh_run
+from foretune.journey import STAGES, Measure, Outcome, Stage, fresh_run
 from foretune.records.audit import AuditRecord
 from foretune.records.base import write_atomically
 from foretune.records.dataset import DatasetRecord
@@ -29,9 +29,9 @@ from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.forecast import Forecast, Offer
 from foretune.records.plan import PlanRecord
+from foretune.records.procedure import ProcedureRecord
 from foretune.records.run import (
     DEFAULT_RUNS_DIR,
-    JOB_FILE,
     ResolvedRecord,
     RunState,
     find_run,
@@ -40,7 +40,7 @@ from foretune.records.run import (
     run_state,
 )
 from foretune.records.training import TrainingRecord
-from foretune.steps import Run, Watcher, create_job_run, reconcile_run
+from foretune.steps import Run, Watcher, create_job_run, diagnose_run, reconcile_run
 from foretune.train.sweep_plan import Sweep
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ __all__ = [
     "audit",
     "audited",
     "chat",
+    "decide",
     "diagnose",
     "evaluate",
     "faq",
@@ -92,7 +93,6 @@ TEMPLATES = ("json-extract", "sentiment", "support-chat", "news-summary")
 BEFORE_TRAINING: tuple[Stage, ...] = ("collect", "audit", "plan")
 EMBEDDED = "pebble"
 HUB = "hf:"  # begins the name of a data set of the Hugging Face hub
-WORLD = "world"  # data.path of the generated corpus: it needs no collecting, splitting or audit
 JOURNEY_LOG = "journey.log"
 
 
@@ -146,9 +146,9 @@ def run(
     """
     given = resolved(job)
     run_dir = _create(source or job, given, Path(runs_dir), parent)
-    if not _is_world(given.job):
+    if not are_tokens_ready(given.job.data.path, given.folder):
         journey.mark_journey(run_dir)
-    stages = _stages(given.job, STAGES)
+    stages = _stages(given.job, given.folder, STAGES)
     if dry_run or detach:
         stages = tuple(stage for stage in stages if stage in BEFORE_TRAINING)
     with fresh_run(run_dir):
@@ -192,7 +192,7 @@ def train(
     if planned is not None:
         approve = planned.write(run_dir, lambda plan: journey.check_plan(plan, given.job, run_dir), approve)
     keep_processes(run_dir, given.job, num_processes)
-    before = tuple(stage for stage in _stages(given.job, BEFORE_TRAINING) if stage != "train")
+    before = tuple(stage for stage in _stages(given.job, given.folder, BEFORE_TRAINING) if stage != "train")
     stages: tuple[Stage, ...] = before if foreground else (*before, "train")
     with fresh_run(run_dir):
         outcome = journey.run_stages(
@@ -317,6 +317,16 @@ def outlook(project: str | Path | None = None, forecast: Forecast | None = None)
     return outlook_of(Project() if project is None else read_project(Path(project)), forecast)
 
 
+def decide(
+    job_or_run: JobLike, *, measure: Collection[Measure] = ("baseline", "failures"), **options: Any
+) -> ProcedureRecord:
+    """Should we fine-tune: measure what is named, then pass the gates; `options` are those of `journey.decide`."""
+    is_run = isinstance(job_or_run, (str, Path)) and not Path(job_or_run).is_file()
+    runs_dir = options.get("runs_dir", DEFAULT_RUNS_DIR)
+    given = find_run(runs_dir, str(job_or_run)) if is_run else resolved(job_or_run)
+    return journey.decide(given, measure=measure, **options)
+
+
 def audit(job_or_file: JobLike, *, settings: Mapping[str, Any] | None = None) -> AuditRecord:
     """What is wrong with the data of a job, of one data file or of a data set of the hub (`hf:owner/name`).
 
@@ -383,22 +393,21 @@ def evaluate(
     _needs_training(here.run_dir)
     if not TrainingRecord.read(here.run_dir).reconciliation:
         reconcile_run(here)
-    return evaluate_now(
-        here.job,
-        run_dir=here.run_dir,
-        runs_dir=here.runs_dir,
-        folder=here.folder,
-        reuse_test=reuse_test,
-        on_progress=on_progress,
-    )
+    folders = {"run_dir": here.run_dir, "runs_dir": here.runs_dir, "folder": here.folder}
+    return evaluate_now(here.job, **folders, reuse_test=reuse_test, on_progress=on_progress)
 
 
-def diagnose(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR) -> DiagnosisRecord:
-    """Which failure modes the evidence of a run shows. Raises NotFound."""
-    from foretune.diagnose.diagnose import diagnose as diagnose_now
-
-    here = Run.open(find_run(runs_dir, str(run)))
-    return diagnose_now(here.job, run_dir=here.run_dir)
+def diagnose(
+    run: RunLike = "latest",
+    *,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    probe: bool = True,
+    quick: bool = False,
+    watcher: Watcher | None = None,
+) -> DiagnosisRecord:
+    """Which failure modes a run shows; `probe` asks its models first where nobody did yet. Raises NotFound."""
+    here = Run.open(find_run(runs_dir, str(run)), watcher=watcher)
+    return diagnose_run(here, probe=probe, quick=quick)
 
 
 def next_job(
@@ -406,25 +415,13 @@ def next_job(
 ) -> tuple[Path, dict[str, Any]]:
     """Write the job of `run` with the settings that mend cause `number` (from 1); the file and what was changed.
 
-    Raises NotFound where the diagnosis has no such cause, ConfigError rather than overwrite `out`.
+    Where rows must change, train, validation and test are written beside it, into `<out>-data`, train without the rows
+    that the cause names; the user's own files stay as they are. Raises NotFound where the diagnosis has no such cause,
+    ConfigError rather than overwrite `out` or where the cause has no change to apply.
     """
-    run_dir, target = find_run(runs_dir, str(run)), Path(out)
-    if target.exists():
-        raise ConfigError(f"{target} exists already", fix="--out ANOTHER.toml")
-    from foretune.diagnose.patch import apply_patch
+    from foretune.diagnose.next_job import write_next_job
 
-    causes = DiagnosisRecord.read(run_dir).causes
-    if not 1 <= number <= len(causes):
-        raise NotFound(f"no cause {number}: the diagnosis of {run_dir.name} has {len(causes)}", fix="--apply 1")
-    cause, record = causes[number - 1], ResolvedRecord.read(run_dir)
-    wanted = moved_paths(settings_of(record.job) | cause.patch, Path(record.folder), target.parent)
-    text = (run_dir / JOB_FILE).read_text(encoding="utf-8")
-    written = settings_of(read_job(run_dir / JOB_FILE).model_dump(mode="json"))
-    changed = {name: value for name, value in wanted.items() if value != written[name]}
-    comment = f"# From run {run_dir.name}, changed against {cause.mode}: {json.dumps(cause.patch)}\n"
-    write_atomically(target, comment + apply_patch(text, changed))
-    read_job(target)
-    return target, cause.patch
+    return write_next_job(find_run(runs_dir, str(run)), number, Path(out))
 
 
 @dataclass(frozen=True)
@@ -462,7 +459,7 @@ def chat(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, ba
 
 def _usual_system(run: Run) -> str:
     """The system message that a run was trained with: the job's, or the first sample's."""
-    if run.job.data.system or _is_world(run.job):
+    if run.job.data.system or are_tokens_ready(run.job.data.path, run.folder):
         return run.job.data.system
     first = next(iter(run.split("train")), None)
     messages = first.messages if first is not None else ()
@@ -524,7 +521,8 @@ def resume(
 ) -> Outcome:
     """Go on with a run where it stands: what left its record is kept, training continues at its last checkpoint."""
     run_dir = find_run(runs_dir, str(run))
-    job = JobConfig.model_validate(ResolvedRecord.read(run_dir).job)
+    record = ResolvedRecord.read(run_dir)
+    job = JobConfig.model_validate(record.job)
     if num_processes is not None:
         keep_processes(run_dir, job, num_processes)
     whole = journey.is_journey(run_dir)
@@ -534,7 +532,7 @@ def resume(
         else:
             journey.train_stage(Run.open(run_dir), detach=True)
         return Outcome(run_dir, "running")
-    stages = _stages(job, STAGES if whole else (*BEFORE_TRAINING, "train"))
+    stages = _stages(job, Path(record.folder), STAGES if whole else (*BEFORE_TRAINING, "train"))
     return journey.run_stages(
         run_dir, stages=stages, watcher=watcher, approve=approve, reuse_test=reuse_test, probe=whole, at_end=at_end
     )
@@ -572,12 +570,8 @@ def _create(job: JobLike, given: ResolvedJob, runs_dir: Path, parent: str) -> Pa
     return create_job_run(given, runs_dir=runs_dir, source=source, parent=parent)
 
 
-def _is_world(job: JobConfig) -> bool:
-    return job.data.path == WORLD
-
-
-def _stages(job: JobConfig, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    return ("train",) if _is_world(job) else stages
+def _stages(job: JobConfig, folder: Path, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    return ("train",) if are_tokens_ready(job.data.path, folder) else stages
 
 
 def _needs_training(run_dir: Path) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeVar
 
 from foretune.backends.local import TRAIN_LOG, exit_code, failure_of, is_alive, start_training, stop_process
 from foretune.config.job import JobConfig
+from foretune.config.read import ResolvedJob
+from foretune.config.settings import with_settings
+from foretune.diagnose.live import LiveDiagnosis
 from foretune.errors import ConfigError, DataError, DoesNotFit, Fault, ForetuneError, GateRefused
 from foretune.records.audit import AuditRecord
 from foretune.records.base import Record, write_error
@@ -22,30 +25,43 @@ from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.events import EventLog, read_events, tail_events
+from foretune.records.failures import FailuresRecord
+from foretune.records.learning_curve import LearningCurveRecord
 from foretune.records.plan import PlanRecord
-from foretune.records.run import run_pid, run_state
+from foretune.records.procedure import ProcedureRecord
+from foretune.records.run import DEFAULT_RUNS_DIR, run_pid, run_state
 from foretune.records.training import TrainingRecord
 from foretune.steps import (
     Run,
     Silent,
     Watcher,
     audit_run,
+    borrow_run,
     collect_run,
+    create_job_run,
+    decide_run,
     diagnose_run,
     evaluate_run,
+    is_base_measured,
+    measure_base_run,
     plan_run,
     reconcile_run,
 )
 from foretune.units import show_bytes, show_seconds, show_usd
 
 __all__ = [
+    "MEASURES",
     "STAGES",
     "Outcome",
     "Stage",
+    "advised_stage",
     "audit_stage",
     "check_audit",
     "check_plan",
+    "check_procedure",
     "check_test",
+    "decide",
+    "decide_stage",
     "do_stage",
     "is_journey",
     "journey_pid",
@@ -59,6 +75,8 @@ __all__ = [
 
 Stage = Literal["collect", "audit", "plan", "train", "evaluate", "diagnose"]
 STAGES: tuple[Stage, ...] = ("collect", "audit", "plan", "train", "evaluate", "diagnose")
+Measure = Literal["baseline", "failures", "curve"]
+MEASURES: tuple[Measure, ...] = ("baseline", "failures", "curve")
 JOURNEY = "journey"  # stage name of the event that marks a run as a whole journey
 JOURNEY_LOCK = ".journey.lock"
 R = TypeVar("R", bound=Record)
@@ -105,6 +123,8 @@ def run_stages(
                     if outcome.state != "done":
                         break
                     continue
+                if stage == "plan" and is_journey(run_dir) and not TrainingRecord.exists(run_dir):
+                    check_procedure(advised_stage(run), run)
                 record = do_stage(run, stage, reuse_test=reuse_test, probe=probe)
                 if isinstance(record, DatasetRecord) and is_journey(run_dir) and not reuse_test:
                     check_test(record, run)
@@ -255,6 +275,112 @@ def journey_pid(run_dir: Path) -> int | None:
     return None
 
 
+# --- should it be trained at all ------------------------------------------------------------------------------------
+
+
+def decide_stage(
+    run: Run,
+    *,
+    measure: Collection[Measure] = (),
+    project: Path | None = None,
+    job: str = "",
+    approve: Callable[[PlanRecord], object] | None = None,
+) -> ProcedureRecord:
+    """Measure what is named and not measured yet, then pass the gates; `procedure.json` keeps them with their numbers.
+
+    `curve` trains the run and parts of its data; `approve` is asked about the price of each.
+    """
+    borrow_run(run)
+    if {"baseline", "failures"} & set(measure) and not is_base_measured(run, ask_again="failures" in measure):
+        try:
+            _timed(run, "decide", lambda: measure_base_run(run, ask_again="failures" in measure))
+        except DataError as error:  # too few samples, which the first gate says too
+            run.watcher.note(f"the base is not measured: {error.what}")
+    if "curve" in measure:
+        _measure_curve(run, approve)
+    return decide_run(run, project=project, job=job)
+
+
+def decide(
+    given: ResolvedJob | Path,
+    *,
+    measure: Collection[Measure] = (),
+    project: Path | None = None,
+    runs_dir: str | Path = DEFAULT_RUNS_DIR,
+    source: Path | None = None,
+    watcher: Watcher | None = None,
+    approve: Callable[[PlanRecord], object] | None = None,
+    at_end: Callable[[Path], object] | None = None,
+) -> ProcedureRecord:
+    """Should we fine-tune, for a job (a new run folder, which a journey can go on with) or the folder of a run.
+
+    `source` is the file that the job came from. Raises DataError where the audit finds errors.
+    """
+    if isinstance(given, Path):
+        run_dir = given
+    else:
+        run_dir = create_job_run(given, runs_dir=Path(runs_dir), source=source)
+        mark_journey(run_dir)
+    with fresh_run(run_dir):
+        run_stages(run_dir, stages=("collect", "audit"), watcher=watcher)
+    run = Run.open(run_dir, watcher=watcher)
+    job = str(source) if source is not None else ""
+    record = decide_stage(run, measure=measure, project=project, job=job, approve=approve)
+    _finish(run, at_end)
+    return record
+
+
+def advised_stage(run: Run) -> ProcedureRecord | None:
+    """The gates of a journey; what its project file asks is measured first. None where nobody asks, nothing is known.
+
+    What cannot be measured is noted and stays unknown.
+    """
+    from foretune.plan.decision import PROJECT_FILE
+
+    if run.skip_advice is not None:
+        return None
+    is_asked = (run.folder / PROJECT_FILE).is_file()
+    try:
+        return decide_stage(run, measure=("baseline", "failures")) if is_asked else _known_gates(run)
+    except ConfigError as error:
+        run.watcher.note(f"the base is not measured: {error.what}")
+        return decide_run(run)
+
+
+def _known_gates(run: Run) -> ProcedureRecord | None:
+    """The gates where measurements are there already."""
+    borrow_run(run)
+    is_known = FailuresRecord.exists(run.run_dir) or LearningCurveRecord.exists(run.run_dir)
+    return decide_run(run) if is_known else None
+
+
+def _measure_curve(run: Run, approve: Callable[[PlanRecord], object] | None) -> None:
+    """Train the run and nested parts of its data, score each, and ask what the trained model fails with the facts."""
+    from foretune.evaluate.failure_kinds import measure_left
+    from foretune.evaluate.learning_curve import CURVE_FOLDER, Part, measure_curve
+
+    why = "the learning curve is part of the decision"
+
+    def train(run_dir: Path, stages: tuple[Stage, ...]) -> Path:
+        outcome = run_stages(run_dir, stages=stages, watcher=run.watcher, approve=approve, probe=False, skip_advice=why)
+        if outcome.state != "done":
+            raise KeyboardInterrupt
+        return run_dir
+
+    def train_on(part: Part) -> Path:
+        given = ResolvedJob(with_settings(run.job, part.settings), {}, run.folder)
+        folder = create_job_run(given, runs_dir=run.run_dir / CURVE_FOLDER)
+        return train(folder, ("collect", "audit", "plan", "train"))
+
+    folders = {"run_dir": run.run_dir, "runs_dir": run.runs_dir, "folder": run.folder}
+    if not LearningCurveRecord.exists(run.run_dir):
+        if not TrainingRecord.exists(run.run_dir):
+            train(run.run_dir, ("plan", "train"))
+        measure_curve(run.job, **folders, train_on=train_on, on_progress=run.watcher.progress)
+    if FailuresRecord.exists(run.run_dir) and FailuresRecord.read(run.run_dir).tuned_left is None:
+        measure_left(run.job, **folders, on_progress=run.watcher.progress)
+
+
 # --- gates ----------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +400,17 @@ def check_audit(record: AuditRecord, run_id: str) -> None:
     )
     noun = "error" if len(bad) == 1 else "errors"
     raise DataError(f"the audit found {len(bad)} {noun} in the data", fix=f"mend the data ({run_id})", faults=faults)
+
+
+def check_procedure(record: ProcedureRecord | None, run: Run) -> None:
+    """Raise GateRefused where a gate says not to train now, unless there is a reason to skip the advice."""
+    if record is None or run.skip_advice is not None or not record.stops_training:
+        return
+    first = f"{record.next_command}, or " if record.next_command else ""
+    raise GateRefused(
+        f"stopped before training, at the gate {record.stopped_at!r}: {record.sentence}",
+        fix=f"{first}foretune run job.toml --skip-advice 'why'",
+    )
 
 
 def check_test(record: DatasetRecord, run: Run) -> None:
@@ -375,8 +512,9 @@ def _start(run_dir: Path) -> int:
 
 
 def _follow(run: Run, pid: int) -> bool:
-    """Pass events to the watcher until the process ends; whether Ctrl-C ended it."""
+    """Pass events to the watcher until the process ends, with a diagnosis after each validation; whether Ctrl-C did."""
     seen, interrupts, ended = 0, 0, False
+    live = LiveDiagnosis(run.job, run.run_dir.name)
     while True:
         try:
             for number, event in _numbered(tail_events(run.run_dir)):
@@ -385,6 +523,7 @@ def _follow(run: Run, pid: int) -> bool:
                 is_new, seen = event is None or number > seen, max(seen, number)
                 if is_new:
                     run.watcher.event(event)
+                    _diagnose_live(run.run_dir, live, event)
                 ended = not is_alive(pid)  # one more reading after its end, for its last words
         except KeyboardInterrupt:
             interrupts += 1
@@ -393,6 +532,15 @@ def _follow(run: Run, pid: int) -> bool:
                 raise
             run.watcher.note("checkpointing; press Ctrl-C again to abort")
             stop_process(pid)
+
+
+def _diagnose_live(run_dir: Path, live: LiveDiagnosis, event: Mapping[str, Any] | None) -> None:
+    """Once a validation is read and nothing newer waits, what the curve shows so far goes to the event log."""
+    if event is not None:
+        live.take(event)
+    elif live.is_due:
+        with EventLog(run_dir) as log:
+            log.add("diagnosis", **live.diagnosis())
 
 
 def _numbered(events: Iterator[dict[str, Any] | None]) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -406,7 +554,7 @@ def _numbered(events: Iterator[dict[str, Any] | None]) -> Iterator[tuple[int, di
 def watch_run(run_dir: Path, *, watcher: Watcher | None = None) -> Outcome:
     """Follow a run that others take through its stages until none does; stages and training events go to `watcher`."""
     watcher = watcher or Silent()
-    ended = False
+    ended, live = False, LiveDiagnosis(Run.open(run_dir).job, run_dir.name)
     for event in tail_events(run_dir):
         if event is None and ended:
             break
@@ -415,6 +563,10 @@ def watch_run(run_dir: Path, *, watcher: Watcher | None = None) -> Outcome:
                 watcher.stage_started(str(event.get("stage")), run_dir)
         else:
             watcher.event(event)
+            if event is not None:
+                live.take(event)
+            elif live.is_due:  # nobody else diagnoses a run that was started alone
+                watcher.event({"kind": "diagnosis", **live.diagnosis()})
         ended = not (run_pid(run_dir) or started_pid(run_dir) or journey_pid(run_dir))
     if TrainingRecord.exists(run_dir):
         if not TrainingRecord.read(run_dir).reconciliation:

@@ -14,14 +14,18 @@ from foretune import __version__
 from foretune.config.job import PREFERENCE_METHODS, JobConfig
 from foretune.config.read import ResolvedJob
 from foretune.config.write import job_toml
+from foretune.errors import ForetuneError, NotFound
 from foretune.records.audit import AuditRecord
 from foretune.records.base import Record, write_atomically
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.events import read_events
+from foretune.records.evidence import EvidenceRecord
+from foretune.records.failures import FailuresRecord
 from foretune.records.plan import PlanRecord
 from foretune.records.probe import ProbeRecord
+from foretune.records.procedure import ProcedureRecord
 from foretune.records.run import JOB_FILE, ResolvedRecord, create_run
 from foretune.records.training import TrainingRecord
 
@@ -38,11 +42,16 @@ __all__ = [
     "Silent",
     "Watcher",
     "audit_run",
+    "borrow_run",
     "collect_run",
     "create_job_run",
+    "decide_run",
     "diagnose_run",
     "evaluate_run",
+    "is_base_measured",
     "lengths_of",
+    "measure_base_run",
+    "observe_run",
     "plan_run",
     "reconcile_run",
 ]
@@ -190,8 +199,65 @@ def _declared_checks(run: Run) -> list[Check]:
     return declared_checks(data, run.folder, production=production, run_dir=run.run_dir)
 
 
+def borrow_run(run: Run) -> None:
+    """Take over what an earlier run on the same data measured of the base, and tell the watcher."""
+    from foretune.plan.measurements import borrow
+
+    earlier = borrow(run.run_dir, run.runs_dir, run.job)
+    if earlier is not None:
+        run.watcher.note(f"measurements of run {earlier.name} on the same data hold here too")
+
+
+def is_base_measured(run: Run, *, ask_again: bool) -> bool:
+    """Whether the prompted baseline is measured, and with `ask_again` the kinds of its failures."""
+    if not FailuresRecord.exists(run.run_dir):
+        return False
+    record = FailuresRecord.read(run.run_dir)
+    return not ask_again or record.behaviour is not None or record.num_failures == 0
+
+
+def measure_base_run(run: Run, *, ask_again: bool) -> FailuresRecord:
+    """Gates 1 and 2: the prompted base on validation samples, and with `ask_again` the kinds of its failures."""
+    from foretune.evaluate.failure_kinds import measure_failures
+
+    return measure_failures(
+        run.job,
+        run_dir=run.run_dir,
+        runs_dir=run.runs_dir,
+        folder=run.folder,
+        ask_again=ask_again,
+        on_progress=run.watcher.progress,
+    )
+
+
+def decide_run(run: Run, *, project: Path | None = None, job: str = "") -> ProcedureRecord:
+    """Should we fine-tune: the gates over what is measured in the run and what the project file says, recorded.
+
+    `project`: the project file; None = `project.toml` beside the job, where there is one. `job` stands in commands.
+    """
+    from foretune.plan.decision import PROJECT_FILE
+    from foretune.plan.measurements import measured_in
+    from foretune.plan.procedure import procedure
+    from foretune.plan.project import Project, read_project
+
+    file = project or run.folder / PROJECT_FILE
+    told = read_project(file) if project is not None or file.is_file() else Project()
+    dataset = DatasetRecord.read(run.run_dir)
+    record = procedure(
+        measured_in(run.run_dir, told),
+        run_id=run.run_dir.name,
+        base=run.job.base,
+        dataset_version=dataset.version,
+        metric=ResolvedRecord.read(run.run_dir).primary_metric,
+        job=job,
+    )
+    record.write(run.run_dir)
+    return record
+
+
 def plan_run(run: Run, *, probe: bool) -> PlanRecord:
     """Predict, and record what is advised; `probe` measures a few real steps first, which imports torch."""
+    from foretune.plan.again import same_again
     from foretune.plan.decision import decide, decision_note
     from foretune.plan.plan import plan
 
@@ -202,6 +268,9 @@ def plan_run(run: Run, *, probe: bool) -> PlanRecord:
     record = plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run.run_dir)
     decision = decide(record, run_dir=run.run_dir, folder=run.folder, skipped_because=run.skip_advice)
     run.watcher.note(decision_note(decision))
+    again = same_again(run.run_dir)
+    if again:
+        run.watcher.note(again)
     return record
 
 
@@ -233,15 +302,18 @@ def lengths_of(
         num_labels=len(classes),
         train_ids=train.ids,
         validation_ids=validation.ids,
+        train_others=train.others,
+        validation_others=validation.others,
     )
 
 
 class _Counts(NamedTuple):
-    """Tokens of each sample and of its answer; the ids where samples may share prefixes."""
+    """Tokens of each sample and of its answer; the ids where samples may share prefixes, `others` of pairs."""
 
     tokens: list[int]
     answers: list[int]
     ids: Sequence[np.ndarray] = ()
+    others: Sequence[np.ndarray] = ()
 
 
 def _counts(job: JobConfig, samples: list[Sample], tokenizer: Tokenizer, limit: int, is_seq2seq: bool) -> _Counts:
@@ -319,6 +391,11 @@ def evaluate_run(run: Run, *, reuse_test: bool) -> EvaluationRecord:
     """Open the sealed test split and compare the systems."""
     from foretune.evaluate.evaluate import evaluate
 
+    if not DatasetRecord.exists(run.run_dir) and TrainingRecord.exists(run.run_dir):
+        raise NotFound(
+            f"{run.run_dir.name} was trained on tokens alone: there are no samples to evaluate it on",
+            fix=f"foretune chat {run.run_dir.name}",
+        )
     return evaluate(
         run.job,
         run_dir=run.run_dir,
@@ -329,8 +406,45 @@ def evaluate_run(run: Run, *, reuse_test: bool) -> EvaluationRecord:
     )
 
 
-def diagnose_run(run: Run) -> DiagnosisRecord:
-    """Look for failure modes in the records."""
+def observe_run(run: Run, *, quick: bool = False) -> EvidenceRecord | None:
+    """Probe a trained run into `evidence.json`; None, with a note, where that cannot be done.
+
+    `quick` looks at 100 samples of a split instead of 300.
+    """
+    if not (TrainingRecord.exists(run.run_dir) and DatasetRecord.exists(run.run_dir)):
+        return None
+    from foretune.collect.production import read_production
+    from foretune.evaluate.observe import observe
+
+    try:
+        return observe(
+            run.job,
+            run_dir=run.run_dir,
+            runs_dir=run.runs_dir,
+            on_progress=run.watcher.progress,
+            quick=quick,
+            read_queries=read_production,
+        )
+    except ForetuneError as error:
+        run.watcher.note(f"the model was not probed: {error}")
+        return None
+
+
+def _is_observed(run_dir: Path) -> bool:
+    """Whether the run was probed after its artefact and its evaluation were written."""
+    evidence = run_dir / EvidenceRecord.file_name
+    if not evidence.is_file():
+        return False
+    training = TrainingRecord.read(run_dir)
+    sources = [run_dir / EvaluationRecord.file_name, *(run_dir / training.artefact).glob("*")]
+    newest = max((path.stat().st_mtime for path in sources if path.is_file()), default=0.0)
+    return evidence.stat().st_mtime >= newest
+
+
+def diagnose_run(run: Run, *, probe: bool = True, quick: bool = False) -> DiagnosisRecord:
+    """Look for failure modes in the records; with `probe` the run is probed first where it was not since it ended."""
     from foretune.diagnose.diagnose import diagnose
 
+    if probe and TrainingRecord.exists(run.run_dir) and not _is_observed(run.run_dir):
+        observe_run(run, quick=quick)
     return diagnose(run.job, run_dir=run.run_dir)

@@ -62,6 +62,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "whole logits": {"head_rows": 0},
     "few logits": {"head_rows": 3},
     "whole last layer": {"prunes_last_layer": False},
+    "no kernels": {"has_kernels": False},
 }
 
 

@@ -17,6 +17,7 @@ import torch
 from foretune.config.job import AdvancedTrain, TrainConfig
 from foretune.models.load import LoadedModel
 from foretune.train.objective import Preference, Row
+from foretune.train.passes import FlatPasses, choose_passes
 from foretune.train.preference import PreferencePasses, Weights, preference_passes
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,12 +39,15 @@ def _expected(model: Any, reference: Any) -> dict[str, list[float]]:
     return losses
 
 
-def _passes(name: str, model: Any) -> PreferencePasses:
+def _passes(name: str, model: Any, engine: str) -> PreferencePasses:
     advanced = AdvancedTrain(beta=oracle.BETA, label_smoothing=CASES[name])
     train = TrainConfig(method=name.partition("_")[0], advanced=advanced)  # type: ignore[arg-type]
     loaded = LoadedModel(model, "causal", "llama", Path(), torch.device("cpu"))
     weights = Weights(oracle.DESIRABLE, oracle.UNDESIRABLE)
-    return preference_passes(loaded, train, weights=weights, precision="fp32", pad_id=oracle.PAD)
+    passes, _ = choose_passes(loaded, precision="fp32", pad_id=oracle.PAD, max_seq_len=64, engine=engine)
+    flat = passes if isinstance(passes, FlatPasses) else None
+    assert (flat is None) == (engine == "padded")
+    return preference_passes(loaded, train, weights=weights, precision="fp32", pad_id=oracle.PAD, flat=flat)
 
 
 def _sequence(prompt: list[int], answer: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,15 +64,16 @@ def _rows(name: str) -> list[Row]:
     return rows
 
 
+@pytest.mark.parametrize("engine", ["auto", "padded"])
 @pytest.mark.parametrize("budget_tokens", [10_000, 40, 1])
-def test_losses_and_gradients_are_those_of_trl(budget_tokens: int, tmp_path: Path) -> None:
+def test_losses_and_gradients_are_those_of_trl(budget_tokens: int, engine: str, tmp_path: Path) -> None:
     model, reference = oracle.two_models(tmp_path)
     expected = _expected(model, reference)
     for name in CASES:
-        rows = _passes(name, reference).with_reference(_rows(name), budget_tokens)
+        rows = _passes(name, reference, engine).with_reference(_rows(name), budget_tokens)
         model.zero_grad()
         loss = 0.0
-        for micro in _passes(name, model).cut(rows, budget_tokens):
+        for micro in _passes(name, model, engine).cut(rows, budget_tokens):
             share = micro.loss().loss / len(rows)
             share.backward()
             loss += float(share.detach())

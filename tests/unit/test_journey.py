@@ -18,6 +18,7 @@ from foretune.backends.local import is_alive, stop_training
 from foretune.config import JobConfig
 from foretune.config.read import ResolvedJob
 from foretune.data.ledger import TestLedger
+from foretune.diagnose import LiveDiagnosis
 from foretune.errors import ConfigError, DataError, DoesNotFit, ForetuneError, GateRefused, TrainingDiverged
 from foretune.journey import STAGES, mark_journey, run_stages
 from foretune.records.audit import Finding
@@ -318,3 +319,20 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_verdict(steps: dict[s
     (run_dir / "audit.json").unlink()
     with pytest.raises(DataError):
         run_stages(run_dir, at_end=fail)
+
+
+def test_after_a_validation_the_curve_so_far_goes_to_the_event_log(run_dir: Path) -> None:
+    """One diagnosis a validation, once nothing newer waits; another follower of the same log adds none."""
+    start = {"kind": "train_start", "planned_steps": 40}
+    curve = [
+        {"kind": "step", "step": n, "loss": 3.0 / n, "learning_rate": 1e-4, "grad_norm": 1.0} for n in range(1, 25)
+    ]
+    live, other = (LiveDiagnosis(JobConfig(), run_dir.name) for _ in range(2))
+    for event in (start, *curve, {"kind": "eval", "step": 24, "eval_loss": 0.2}, None, None):
+        journey._diagnose_live(run_dir, live, event)
+    told = [event for event in read_events(run_dir) if event["kind"] == "diagnosis"]
+    assert [event["step"] for event in told] == [24]
+    assert told[0]["causes"] == [] and "learning_rate_too_high" in told[0]["checked"]
+    for event in (start, *curve, {"kind": "eval", "step": 24, "eval_loss": 0.2}, *told, None):
+        journey._diagnose_live(run_dir, other, event)
+    assert [event["kind"] for event in read_events(run_dir)].count("diagnosis") == 1

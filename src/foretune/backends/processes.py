@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foretune.config.job import JobConfig
+from foretune.config.job import PREFERENCE_METHODS, JobConfig
 from foretune.errors import ConfigError
 from foretune.records.base import write_atomically
 
@@ -24,10 +24,31 @@ def check_processes(job: JobConfig, count: int) -> None:
             f"method {job.train.method} judges a row by its whole global batch, which {count} processes do not see",
             fix="--nproc 1, or method dpo",
         )
+    if count > 1 and job.train.advanced.parallel == "fsdp":
+        _check_shards(job)
     if count > job.train.global_batch_size:
         raise ConfigError(
             f"{count} processes share {job.train.global_batch_size} samples an update; expected at least one each",
             fix=f"--nproc {job.train.global_batch_size}, or a larger train.global_batch_size",
+        )
+
+
+def _check_shards(job: JobConfig) -> None:
+    """Raise ConfigError where the weights of a job cannot be held in shards."""
+    if job.train.advanced.quantise_base != "none":
+        raise ConfigError(
+            f"a {job.train.advanced.quantise_base} base cannot be sharded: packed weights are no parameters",
+            fix='train.advanced.parallel = "ddp", or train.advanced.quantise_base = "none"',
+        )
+    if job.train.advanced.precision == "fp16":
+        raise ConfigError(
+            "fp16 scales the losses of one process; sharded weights are trained in bf16 or fp32",
+            fix='train.advanced.precision = "auto"',
+        )
+    if job.train.method in PREFERENCE_METHODS:
+        raise ConfigError(
+            f"method {job.train.method} asks the whole model for its reference before the first step",
+            fix='train.advanced.parallel = "ddp"',
         )
 
 

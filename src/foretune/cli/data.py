@@ -10,7 +10,7 @@ import typer
 
 from foretune.cli import tokens
 from foretune.cli.data_review import claims, licences, rank
-from foretune.cli.data_rows import Source, augment, mix, noisy, subset
+from foretune.cli.data_rows import Source, augment, mix, noisy, shard, subset
 from foretune.cli.face import DEFAULT_RUNS, Answer, Debug, Json, RunsDir, help_without_command
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _coverage_counts(record: CoverageRecord, train: ReadData) -> dict[str, str]:
     """How broad training is: its topics, languages and formats."""
     from collections import Counter
 
-    from foretune.audit.languages import language_of
+    from foretune.data.languages import language_of
 
     topics = [topic for topic in record.topics if topic.kind == "cluster"]
     told = Counter(name for sample in train.samples if (name := language_of(sample.input_text, is_sure=True)))
@@ -284,5 +284,5 @@ def recipe(
 
 
 app.command("tokens")(tokens.command)
-for verb in (augment, mix, subset, noisy, rank, claims, licences):
+for verb in (augment, mix, subset, noisy, shard, rank, claims, licences):
     app.command()(verb)

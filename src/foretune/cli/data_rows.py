@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from foretune.data.formats import ReadData
     from foretune.data.samples import Sample
 
-__all__ = ["Seed", "Source", "Target", "augment", "mix", "noisy", "read_file", "subset", "write_file"]
+__all__ = ["Seed", "Source", "Target", "augment", "mix", "noisy", "read_file", "shard", "subset", "write_file"]
 
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="File or folder of samples.", show_default=False)]
 Target = Annotated[
@@ -288,3 +288,41 @@ def noisy(
         facts |= {"before": example[0].input_text[:200], "after": example[1].input_text[:200]}
     document = {"command": "data noisy", "path": str(target), "num_rows": num_rows, "num_changed": num_changed}
     return Answer(document, [facts_table(facts)], next=f"foretune audit {target}")
+
+
+def shard(
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.", show_default=False)],
+    base: Annotated[str, typer.Option("--base", help="Model whose tokenizer is used.")] = "pebble",
+    shard_tokens: Annotated[int, typer.Option("--shard-tokens", help="Tokens of one file.")] = 16_777_216,
+    json: Json = False,
+    debug: Debug = False,
+) -> Answer:
+    """Tokenise raw text into shards on disk, for pretraining on more than memory holds.
+
+    One pass, a thousand documents at a time. A job reads them with `data.path = "FOLDER"`,
+    `data.task = "text"` and `train.method = "pretrain"` (or full, lora): nothing is held in memory.
+
+    \b
+    Examples:
+      foretune data shard corpus/ tokens/ --base pebble
+    """
+    from foretune.cli.show import facts_table
+    from foretune.data.files import find_files
+    from foretune.data.inputs import plain_text
+    from foretune.data.stream import stream_samples
+    from foretune.data.token_shards import write_shards
+    from foretune.data.tokenizer import Tokenizer
+    from foretune.models.base import resolve_base
+
+    tokenizer = Tokenizer.from_folder(resolve_base(base, Path.cwd()))
+    texts = (plain_text(sample) for sample in stream_samples(source, task="any"))
+    names = [file.path.name for file in find_files(source)]
+    index = write_shards(texts, tokenizer, folder, sources=names, shard_tokens=shard_tokens)
+    facts = {
+        "written": f"{folder}: {len(index.shards)} shards, version {index.version}",
+        "documents": f"{index.num_documents:,}",
+        "tokens": f"{index.num_tokens:,} of {index.vocab_size:,} kinds, {index.token_bytes} bytes each",
+    }
+    document = {"command": "data shard", "path": str(folder), "version": index.version, "index": index.as_dict()}
+    return Answer(document, [facts_table(facts)], next="foretune train job.toml")

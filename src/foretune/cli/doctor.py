@@ -51,7 +51,7 @@ def checks(runs_dir: Path, *, network: bool = False) -> list[Check]:
     """Every check of this machine, in the order in which they should be mended."""
     found = [_python(), *[_package(name, least) for name, least in PACKAGES.items()], _torch()]
     found += [_optional(name, purpose) for name, purpose in OPTIONAL.items()]
-    found += [*_machine(runs_dir), _runs_dir(runs_dir), _pebble(), _hub_token()]
+    found += [*_machine(runs_dir), _runs_dir(runs_dir), _pebble(), _kernels(), _hub_token()]
     return [*found, _network()] if network else found
 
 
@@ -233,6 +233,16 @@ def _pebble() -> Check:
     if missing:
         return Check("pebble", "error", f"{', '.join(missing)} missing in {folder}", "reinstall foretune")
     return Check("pebble", "ok", "the embedded base model is here")
+
+
+def _kernels() -> Check:
+    """Whether the fused CPU kernels were compiled with the package."""
+    from foretune.models.flat_rules import are_kernels_built
+
+    if are_kernels_built():
+        return Check("CPU kernels", "ok", "fused kernels built")
+    fix = "install a C++ compiler (g++), then install foretune again; unset FORETUNE_KERNELS"
+    return Check("CPU kernels", "warning", "not built: training on a CPU takes about half as long again", fix)
 
 
 def _hub_token() -> Check:

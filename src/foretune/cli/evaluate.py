@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-WAYS = ("--rate", "--export-ratings", "--import-ratings", "--learning-curve")
+WAYS = ("--rate", "--export-ratings", "--import-ratings", "--learning-curve", "--cross-fit")
 
 
 def command(
@@ -43,6 +43,9 @@ def command(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Train on 10, 25, 50 % as well: would more data help?")
     ] = False,
+    cross_fit: Annotated[
+        int, typer.Option("--cross-fit", metavar="K", min=0, help="For few data: train on all but each of K parts.")
+    ] = 0,
     yes: Yes = False,
     runs_dir: RunsDir = DEFAULT_RUNS,
     json: Json = False,
@@ -58,16 +61,21 @@ def command(
       foretune evaluate json-extract-001 --reuse-test
       foretune evaluate json-extract-001 --rate --rater anna
       foretune evaluate json-extract-001 --learning-curve
+      foretune evaluate json-extract-001 --cross-fit 10
     """
     from foretune.records.run import find_run
 
-    _check_one_way(rate, export_ratings, import_ratings, learning_curve)
+    _check_one_way(rate, export_ratings, import_ratings, learning_curve, cross_fit)
     run_dir = find_run(runs_dir, run)
     if learning_curve:
         return _curve(run_dir, yes=yes)
+    if cross_fit:
+        return _cross_fit(run_dir, cross_fit, yes=yes)
     if rate or export_ratings is not None or import_ratings is not None:
         return _ratings(run_dir, rater or _account(), marks, export_ratings, import_ratings)
-    return _verdict(run_dir, runs_dir, reuse_test)
+    answer = _verdict(run_dir, runs_dir, reuse_test)
+    wanted = _wanted_folds(run_dir)
+    return _with(answer, _cross_fit(run_dir, wanted, yes=yes)) if wanted else answer
 
 
 command.__name__ = "evaluate"
@@ -189,6 +197,62 @@ def _curve(run_dir: Path, *, yes: bool) -> Answer:
         )
     document: dict[str, Any] = {"command": "evaluate", "run_id": run_dir.name, "learning_curve": record.as_dict()}
     return Answer(document, _curve_shown(record), next="foretune plan --questions > project.toml")
+
+
+def _wanted_folds(run_dir: Path) -> int:
+    """Parts of the cross-fitted verdict that the job asks for; 0 for none."""
+    from foretune.config.job import JobConfig
+    from foretune.records.run import ResolvedRecord
+
+    if not ResolvedRecord.exists(run_dir):
+        return 0
+    return JobConfig.model_validate(ResolvedRecord.read(run_dir).job).evaluate.advanced.cross_fit
+
+
+def _with(first: Answer, second: Answer) -> Answer:
+    """Both, one below the other."""
+    return Answer({**first.document, **second.document}, [*first.shown, "", *second.shown], next=first.next)
+
+
+def _cross_fit(run_dir: Path, num_folds: int, *, yes: bool) -> Answer:
+    from foretune import api
+    from foretune.cli.under_way import approval, watching
+    from foretune.config.read import ResolvedJob
+    from foretune.evaluate.cross_fit import CROSS_FIT_FOLDER, FoldData, measure_cross_fit
+    from foretune.steps import Run as OpenRun
+
+    here = OpenRun.open(run_dir)
+    with watching() as watcher:
+
+        def train_on(data: FoldData) -> Path:
+            given = _with_settings(ResolvedJob(here.job, {}, here.folder), data.settings)
+            outcome = api.train(
+                given,
+                runs_dir=run_dir / CROSS_FIT_FOLDER,
+                watcher=watcher,
+                approve=approval(yes=yes),
+                skip_advice="a part of a cross-fitted verdict",
+            )
+            if outcome.state != "done":
+                raise KeyboardInterrupt
+            return outcome.run_dir
+
+        record = measure_cross_fit(
+            here.job,
+            run_dir=run_dir,
+            runs_dir=here.runs_dir,
+            folder=here.folder,
+            train_on=train_on,
+            num_folds=num_folds,
+            on_progress=watcher.progress,
+        )
+    document: dict[str, Any] = {"command": "evaluate", "run_id": run_dir.name, "cross_fit": record.as_dict()}
+    shown: list[RenderableType] = [
+        f"cross-fitted, {record.num_folds} parts, {record.n:,} samples: [bold]{record.verdict.replace('_', ' ')}[/]",
+        record.reason,
+        f"[dim]the smallest difference that these samples show: {record.smallest_visible_difference:.1%}[/]",
+    ]
+    return Answer(document, shown, next=f"foretune diagnose {run_dir.name}")
 
 
 def _with_settings(given: Any, settings: dict[str, Any]) -> Any:

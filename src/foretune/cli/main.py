@@ -25,6 +25,7 @@ from foretune.cli import (
     compare,
     config,
     data,
+    decide,
     diagnose,
     doctor,
     evaluate,
@@ -53,7 +54,7 @@ app = typer.Typer(
     epilog="Start here:  foretune init json-extract demo   then   foretune run demo/job.toml",
 )
 
-for verb in (init, run, plan, audit, train, evaluate, diagnose, compare, report, chat, doctor, faq):
+for verb in (init, run, plan, decide, audit, train, evaluate, diagnose, compare, report, chat, doctor, faq):
     app.command()(verb.command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")

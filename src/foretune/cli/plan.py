@@ -146,7 +146,7 @@ def command(
     if launch is not None or offer is not None or launch_as is not None:
         choices = choices or "cheapest"
     if job is not None and is_bare and choices is None:
-        return plan_answers.job_plan(asked, parsed_settings(settings, seed=seed), probe=probe)
+        return plan_answers.job_plan(asked, parsed_settings(settings, seed=seed), probe=probe, runs_dir=runs_dir)
     if job is None and is_bare and data is None and choices is None:
         return plan_answers.only_project(asked)
     if job is not None:

@@ -52,18 +52,23 @@ def batch(table: Path, measured: Path | None) -> Answer:
     return Answer(document, batch_shown(rows), next=then)
 
 
-def job_plan(asked: Asked, settings: dict[str, Any], *, probe: bool) -> Answer:
-    """The plan of a job on this machine, as the journey makes it."""
+def job_plan(asked: Asked, settings: dict[str, Any], *, probe: bool, runs_dir: Path) -> Answer:
+    """The plan of a job on this machine, as the journey makes it, with what earlier runs on its data measured."""
     from foretune import api
     from foretune.cli.plan_outlook_shown import around_shown
     from foretune.cli.show import plan_shown
     from foretune.config import resolve_job
+    from foretune.plan.measurements import measured_run
     from foretune.plan.whole import whole_plan_of_job
 
     assert asked.job is not None
-    record = api.plan(resolve_job(asked.job, settings), probe=probe)
+    resolved = resolve_job(asked.job, settings)
+    record = api.plan(resolved, probe=probe)
+    measured = measured_run(runs_dir, resolved.job)
     file = asked.job_file
-    whole = whole_plan_of_job(record, project=asked.project, max_cost_usd=asked.max_cost_usd, job=file)
+    whole = whole_plan_of_job(
+        record, project=asked.project, max_cost_usd=asked.max_cost_usd, job=file, measured=measured
+    )
     document = {"command": "plan", "job": file, **whole.as_dict(), "plan": record.as_dict()}
     quoted = shlex.quote(file)
     then = (

@@ -34,6 +34,7 @@ Z = 1.645  # 90 % of a normal distribution
 STAGE_WORDS = {
     "collect": "reading the data",
     "audit": "auditing the data",
+    "decide": "asking the prompted base",
     "plan": "measuring and predicting",
     "evaluate": "evaluating on the test split",
     "diagnose": "diagnosing",
@@ -53,6 +54,7 @@ class TrainingState:
     step_seconds: float = 0.0
     other_seconds: float = 0.0  # validation and checkpoints
     message: str = ""
+    badge: str = ""  # what the curve shows so far
     _eval_steps: list[int] = field(default_factory=list)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
 
@@ -61,6 +63,8 @@ class TrainingState:
         kind = event["kind"]
         if kind == "train_start":
             self.planned_steps = int(event.get("planned_steps", 0))
+        elif kind == "sweep":
+            self.step, self.planned_steps = int(event["step"]), int(event["planned_steps"])
         elif kind == "step":
             self.step, self.loss = int(event["step"]), _number(event["loss"])
             seconds = float(event["seconds"])
@@ -71,8 +75,18 @@ class TrainingState:
             if kind == "eval":
                 self.eval_loss = _number(event.get("eval_loss"))
                 self._eval_steps.append(int(event.get("step", self.step)))
+        elif kind == "diagnosis":
+            self._take_diagnosis(event)
         elif kind in ("note", "failed"):
             self.message = str(event.get("message", ""))
+
+    def _take_diagnosis(self, event: Mapping[str, Any]) -> None:
+        """The badge, and a message where it is a new one."""
+        causes: list[Mapping[str, Any]] = list(event.get("causes") or [])
+        found = ", ".join(str(cause["mode"]).replace("_", " ") for cause in causes)
+        if found and found != self.badge:
+            self.message = f"{found}: {causes[0].get('evidence', '')} {causes[0].get('fix', '')}".rstrip()
+        self.badge = found or ("ok" if event.get("checked") else "")
 
     @property
     def tokens_per_second(self) -> float:
@@ -117,7 +131,8 @@ class TrainingState:
 
     def line(self) -> str:
         """The state as one line of text, at most 80 columns."""
-        parts = [f"step {self.step}/{self.planned_steps or '?'}"]
+        parts = [f"[{self.badge}]"] if self.badge else []
+        parts.append(f"step {self.step}/{self.planned_steps or '?'}")
         if not math.isnan(self.loss):
             parts.append(f"loss {self.loss:.3f}")
         if not math.isnan(self.eval_loss):
@@ -129,8 +144,10 @@ class TrainingState:
             parts.append(f"ETA {_eta(*eta)}")
         if self.price_per_hour_usd:
             parts.append(show_usd(self.cost_usd))
-        whole = "  ".join(parts)
-        return whole if len(whole) <= MAX_COLUMNS else "  ".join(p for p in parts if not p.startswith("eval "))
+        for dispensable in ("eval ", "ETA ", "loss "):
+            if len("  ".join(parts)) > MAX_COLUMNS:
+                parts = [part for part in parts if not part.startswith(dispensable)]
+        return "  ".join(parts)
 
 
 def _t90(degrees: int) -> float:

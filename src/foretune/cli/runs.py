@@ -201,13 +201,15 @@ def _curve(run_dir: Path, records: dict[str, Any]) -> list[str]:
 
 
 def _next(info: RunInfo) -> str:
+    from foretune.records.dataset import DatasetRecord
+
     name = info.run_id
     if info.state == "training" or info.stage:
         return f"foretune runs watch {name}"
     if info.state == "evaluated":
         return f"foretune report {name}"
     if info.state == "trained":
-        return f"foretune evaluate {name}"
+        return f"foretune {'evaluate' if DatasetRecord.exists(info.run_dir) else 'chat'} {name}"
     return f"foretune runs resume {name}"
 
 

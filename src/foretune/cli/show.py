@@ -15,6 +15,7 @@ from foretune.records.base import Record
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord, SystemResult
+from foretune.records.failures import FailuresRecord
 from foretune.records.plan import PlanRecord
 from foretune.records.training import TrainingRecord
 from foretune.units import show_bytes, show_count, show_range, show_seconds, show_usd
@@ -145,7 +146,9 @@ def one_line(record: Record) -> str:
     if isinstance(record, EvaluationRecord):
         return f"{_verdict(record)}, {record.primary_metric} {_delta(record)} against {_baseline(record)}"
     if isinstance(record, DiagnosisRecord):
-        return ", ".join(cause.mode.replace("_", " ") for cause in record.causes) or "nothing found"
+        return ", ".join(cause.mode.replace("_", " ") for cause in record.roots) or "nothing found"
+    if isinstance(record, FailuresRecord):
+        return f"prompted base {record.baseline.value:.1%} of {record.baseline.n:,}, {record.num_failures:,} failures"
     return type(record).file_name
 
 
@@ -317,21 +320,32 @@ def _skills_table(record: EvaluationRecord) -> Table:
 
 
 def diagnosis_shown(record: DiagnosisRecord) -> list[RenderableType]:
-    """Causes, strongest first, numbered for `--apply`, with evidence and the settings that mend them."""
+    """Causes, root causes first, numbered for `--apply`, with evidence and what mends them."""
     shown: list[RenderableType] = []
     for number, cause in enumerate(record.causes, start=1):
-        shown.append(f"[bold]{number}. {cause.mode.replace('_', ' ')}[/] (strength {cause.statistic:.1f})")
+        follows = " and ".join(mode.replace("_", " ") for mode in cause.explained_by)
+        shown.append(
+            f"[bold]{number}. {cause.mode.replace('_', ' ')}[/] (strength {cause.statistic:.1f}"
+            f"{f'; follows from {follows}' if follows else ''})"
+        )
         shown.append(f"   {escape(cause.explanation)}")
         shown.extend(f"   [dim]evidence[/] {escape(line)}" for line in cause.evidence)
         shown.extend(f"   [dim]fix[/] {escape(line)}" for line in cause.fixes)
         shown.extend(f"   [dim]setting[/] {name} = {escape(shown_value(v))}" for name, v in cause.patch.items())
+        shown.extend(f"   [dim]data[/] {step.sentence}" for step in cause.data_steps)
     if not record.causes:
         shown.append("[green]nothing found[/]")
     shown.append(f"[dim]checked: {', '.join(mode.replace('_', ' ') for mode in record.checked)}[/]")
-    shown.extend(
-        f"[dim]not checked: {mode.replace('_', ' ')} ({escape(why)})[/]" for mode, why in record.not_checked.items()
-    )
+    shown.extend(f"[dim]not checked: {line}[/]" for line in _unchecked(record))
     return shown
+
+
+def _unchecked(record: DiagnosisRecord) -> list[str]:
+    """The modes that could not be judged, one line for each reason."""
+    modes: dict[str, list[str]] = {}
+    for mode, why in record.not_checked.items():
+        modes.setdefault(why, []).append(mode.replace("_", " "))
+    return [f"{', '.join(names)} ({escape(why)})" for why, names in modes.items()]
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from foretune.cli.face import (
     parsed_settings,
 )
 from foretune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from foretune.api import Sweep
 
 __all__ = ["command"]
 
@@ -47,6 +50,9 @@ def command(
     sweep_eta: Annotated[
         int, typer.Option("--sweep-eta", metavar="N", help="Of N settings, one goes on to the next rung.")
     ] = 3,
+    sampler: Annotated[
+        str, typer.Option("--sampler", metavar="NAME", help="Who chooses the settings: auto, or optuna.")
+    ] = "auto",
     nproc: Annotated[int, typer.Option("--nproc", min=1, metavar="N", help="Processes that share every update.")] = 1,
     seed: Seed = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
@@ -87,9 +93,21 @@ def command(
             smoke=smoke,
             skip_advice=skip_advice,
             num_processes=nproc,
-            sweep=api.Sweep(sweep, eta=sweep_eta, num_samples=sweep_samples) if sweep else None,
+            sweep=_sweep(sweep, sweep_eta, sweep_samples, sampler),
         )
     return with_sweep(under_way.answer("train", outcome), outcome.run_dir)
+
+
+def _sweep(texts: list[str] | None, eta: int, num_samples: int, sampler: str) -> Sweep | None:
+    from foretune import api
+
+    if sampler not in ("auto", "optuna"):
+        raise ConfigError(f"--sampler {sampler}: expected auto or optuna", fix="--sampler optuna")
+    if not texts and sampler != "auto":
+        raise ConfigError(f"--sampler {sampler} without --sweep has nothing to choose", fix="--sweep lr=1e-5..1e-3")
+    if not texts:
+        return None
+    return api.Sweep(texts, eta=eta, num_samples=num_samples, sampler="optuna" if sampler == "optuna" else "auto")
 
 
 command.__name__ = "train"

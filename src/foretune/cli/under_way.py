@@ -134,14 +134,18 @@ def _shown(outcome: Outcome, records: dict[str, Record]) -> list[RenderableType]
 
 
 def _next(outcome: Outcome, records: dict[str, Record]) -> str:
+    from foretune.records.dataset import DatasetRecord
+    from foretune.records.diagnosis import DiagnosisRecord
+
     name = outcome.run_dir.name
     if outcome.state == "running":
         return f"foretune runs watch {name}"
     if outcome.state == "stopped" or "training" not in records:
         return f"foretune runs resume {name}"
     if "evaluation" not in records:
-        return f"foretune evaluate {name}"
+        verb = "evaluate" if DatasetRecord.exists(outcome.run_dir) else "chat"  # token shards have no samples to ask
+        return f"foretune {verb} {name}"
     diagnosis = records.get("diagnosis")
-    if getattr(diagnosis, "causes", ()):
-        return f"foretune diagnose {name} --apply 1 --out next.toml"
+    if isinstance(diagnosis, DiagnosisRecord) and diagnosis.first_to_apply:
+        return f"foretune diagnose {name} --apply {diagnosis.first_to_apply} --out next.toml"
     return f"foretune chat {name} --compare-base"

@@ -18,7 +18,7 @@ from foretune.data.formats import ReadData, read_files
 from foretune.data.labels import labels_of
 from foretune.data.mix import mixed
 from foretune.data.noisy import write_noisy
-from foretune.data.split import Splits, split_samples, without_copies
+from foretune.data.split import Splits, floored_share, split_samples, without_copies
 from foretune.data.store import DatasetStore
 from foretune.data.time_split import split_by_time
 from foretune.errors import ConfigError, DataError
@@ -209,6 +209,7 @@ def _split(job: JobConfig, read: _Read, *, stratify: bool) -> Splits:
         validation=read.validation.samples if read.validation else (),
         test=read.test.samples if read.test else (),
         stratify=stratify,
+        fewest_test=data.advanced.fewest_test,
     )
 
 
@@ -217,14 +218,17 @@ def _split_by_time(data: DataConfig, read: _Read) -> Splits:
     if given:
         what = f"data.time_field splits by time, but the folder has a {given[0]} file already"
         raise ConfigError(what, fix='leave data.time_field out, or name one file: path = "data/rows.jsonl"')
-    return split_by_time(
+    warnings: list[str] = []
+    num, fewest = len(read.train.samples), 0 if data.advanced.validate_until else data.advanced.fewest_test
+    splits = split_by_time(
         read.train.samples,
         date_field="" if data.time_field == AUTO else data.time_field,
         train_until=data.advanced.train_until,
         test_from=data.advanced.validate_until,
         validation_fraction=data.validation_fraction,
-        test_fraction=data.test_fraction,
+        test_fraction=floored_share(num, data.test_fraction, data.validation_fraction, fewest, warnings),
     )
+    return replace(splits, warnings=(*splits.warnings, *warnings))
 
 
 def _with_general(

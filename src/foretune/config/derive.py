@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from foretune.config.job import LORA_METHODS, JobConfig, Method
+from foretune.errors import ConfigError
 
 __all__ = ["LEARNING_RATES", "Derived", "DeviceKind", "derive", "suggest_epochs", "usual_range_warnings"]
 
 T = TypeVar("T")
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
 DeviceKind = Literal["cpu", "cuda"]
 
 LEARNING_RATES: dict[Method, float] = {
@@ -99,14 +100,15 @@ def derive(
     model_max_len: int | None,
     device: DeviceKind = "cpu",
     has_bf16: bool = True,
+    has_fp16: bool = False,
     frozen_flat_parameters: int = 0,
 ) -> Derived:
     """Every derived setting of a job.
 
     `num_train_samples` counts the samples that training sees, `longest_sample_tokens` is the longest of them,
     `model_max_len` the positions the base model has (None = no limit known), `has_bf16` whether the device computes
-    bf16 fast (CUDA: compute capability 8.0 on), `frozen_flat_parameters` the base weights that our own decoder holds
-    frozen (0: it does not run).
+    bf16 fast (CUDA: compute capability 8.0 on), `has_fp16` whether fp16 (7.0 on), `frozen_flat_parameters` the base
+    weights that our own decoder holds frozen (0: it does not run). Raises ConfigError for fp16 on a processor.
     """
     whole = job.train.global_batch_size
     steps_per_epoch = max(1, math.ceil(num_train_samples / whole))
@@ -117,7 +119,7 @@ def derive(
     rate, warmup = _learning_rate(job), _warmup_steps(job, steps.value)
     eval_every = _eval_every(job, steps.value)
     save_every = _save_every(job, eval_every.value)
-    alpha, precision = _alpha(job), _precision(job, device, has_bf16, frozen_flat_parameters)
+    alpha, precision = _alpha(job), _precision(job, device, has_bf16, has_fp16, frozen_flat_parameters)
     reasons = {
         "num_steps": steps.reason,
         "max_seq_len": length.reason,
@@ -266,10 +268,17 @@ def _alpha(job: JobConfig) -> _Choice[float]:
     return _Choice(2.0 * job.train.rank, "2 x rank")
 
 
-def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool, frozen: int) -> _Choice[Precision]:
+def _precision(job: JobConfig, device: DeviceKind, has_bf16: bool, has_fp16: bool, frozen: int) -> _Choice[Precision]:
     wanted = job.train.advanced.precision
+    if wanted == "fp16" and device == "cpu":
+        raise ConfigError(
+            "precision fp16: a processor computes it slowly, and it loses small gradients; expected bf16 or fp32 here",
+            fix='train.advanced.precision = "auto"',
+        )
     if wanted != "auto":
         return _Choice(wanted, "set in the job")
+    if device == "cuda" and not has_bf16 and has_fp16:
+        return _Choice("fp16", "this accelerator computes fp16 fast and bf16 not; losses are scaled")
     if device == "cuda" and not has_bf16:
         return _Choice("fp32", "this accelerator has no fast bf16")
     if device == "cuda":

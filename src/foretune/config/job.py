@@ -26,7 +26,14 @@ __all__ = [
 
 Method = Literal["lora", "full", "prompt", "prefix", "classify", "regress", "dpo", "orpo", "kto", "pretrain"]
 FlatTechnique = Literal[
-    "merged_products", "joined_ranks", "packing", "shared_prefix", "chunked_head", "pruned_last_layer"
+    "merged_products",
+    "joined_ranks",
+    "packing",
+    "shared_prefix",
+    "chunked_head",
+    "pruned_last_layer",
+    "cached_trunk",
+    "kernels",
 ]
 PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "orpo", "kto")
 LORA_METHODS: tuple[Method, ...] = ("lora", "classify", "regress", *PREFERENCE_METHODS)
@@ -63,6 +70,7 @@ class AdvancedData(Strict):
         "", description="File of outdated terms, `old => new` a line; rows with them are found."
     )
     mix_fraction: Fraction = Field(0.15, description="Share of general data in training, usually 0.1 to 0.2.")
+    fewest_test: Count = Field(200, description="Test rows at least, if 60 % stay for training; 0 = by fraction.")
     use: Literal["commercial", "research"] = Field("commercial", description="What it is for; mixing checks licences.")
 
 
@@ -114,9 +122,12 @@ class AdvancedTrain(Strict):
     """Training settings that most people never touch."""
 
     alpha: Number = Field(0.0, ge=0.0, description="LoRA alpha; 0 = 2 x rank.")
-    dropout: Fraction = Field(0.05, description="LoRA dropout.")
+    dropout: Fraction = Field(0.05, description="LoRA dropout; of dpo, orpo and kto 0 where the job names none.")
     target_modules: tuple[str, ...] = Field(
         (), description="Modules that get adapters; empty = the family's usual two, `all-linear` = all."
+    )
+    top_layers: Count = Field(
+        0, description="Adapters in the last so many blocks only; what is below is computed once. 0 = in all."
     )
     lora_variant: Literal["lora", "rslora", "dora"] = Field(
         "lora", description="rslora: scale alpha / sqrt(rank); dora: direction and magnitude apart."
@@ -136,10 +147,18 @@ class AdvancedTrain(Strict):
     save_every: Count = Field(0, description="Steps between checkpoints; 0 = at every validation.")
     keep_checkpoints: Positive = Field(3, description="Checkpoints kept on disk.")
     patience: Count = Field(3, description="Stop after this many validations without improvement; 0 = never.")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="Arithmetic; auto = by hardware.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Arithmetic; auto = by hardware. fp16: GPUs without bf16, with loss scaling."
+    )
     train_on: Literal["assistant", "all"] = Field("assistant", description="Which tokens carry loss.")
+    recompute: Literal["auto", "always", "never"] = Field(
+        "auto", description="Activations again in the backward pass: slower, less memory; auto = where it must be."
+    )
     init: Literal["base", "random"] = Field("base", description="random: from scratch, the base gives only its shape.")
     num_threads: Count = Field(0, description="CPU threads; 0 = all cores.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="Several processes: ddp, each has the whole model; fsdp, each a shard of it."
+    )
     engine: Literal["auto", "padded"] = Field("auto", description="auto: flat tokens where the model allows it.")
     without: tuple[FlatTechnique, ...] = Field(
         (), description="Techniques of the flat engine to switch off; the gradient stays the same."
@@ -171,6 +190,15 @@ class TrainConfig(Strict):
             advanced = {"quantise_base": "4bit", **advanced}
         return {**values, "method": "lora", "advanced": advanced}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preferences_are_compared_without_dropout(cls, values: Any) -> Any:
+        """dpo, orpo, kto: `advanced.dropout` 0 unless named, so that only what was learned moves a margin (as TRL)."""
+        if not isinstance(values, dict) or values.get("method") not in PREFERENCE_METHODS:
+            return values
+        advanced = values.get("advanced", {})
+        return {**values, "advanced": {"dropout": 0.0, **advanced}} if isinstance(advanced, dict) else values
+
     @model_validator(mode="after")
     def _method_fits_what_is_trained(self) -> TrainConfig:
         advanced = self.advanced
@@ -181,6 +209,11 @@ class TrainConfig(Strict):
             )
         if advanced.quantise_base != "none" and advanced.init == "random":
             raise ValueError('advanced.init = "random" leaves nothing to quantise; set advanced.quantise_base = "none"')
+        if advanced.top_layers and self.method not in LORA_METHODS:
+            raise ValueError(
+                f"advanced.top_layers chooses the blocks of a LoRA adapter, and method {self.method} trains none; "
+                'set advanced.top_layers = 0, or method = "lora"'
+            )
         if advanced.base_adapter and self.method not in ("lora", *PREFERENCE_METHODS):
             raise ValueError(
                 f"advanced.base_adapter starts a LoRA adapter, and method {self.method} trains none on generated "
@@ -212,6 +245,8 @@ class AdvancedEvaluate(Strict):
         ("helpfulness", "policy", "facts", "tone"), description="What judge and raters score from 1 to 5."
     )
     embedder: str = Field("auto", description="Embeddings of the similarity: auto, tfidf, a folder or URL#model.")
+    cross_fit: Count = Field(0, description="For few data: train on all but each of so many parts; 0 = off.")
+    optimise_prompt: Count = Field(0, description="Prompts proposed for the base beyond the usual ones; 0 = off.")
     run_code: bool = Field(False, description="Allow scorers that run the answers as Python, in a limited process.")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from foretune.config.job import JobConfig
 from foretune.config.read import field_names
 
-__all__ = ["PATH_FIELDS", "moved_paths", "settings_of"]
+__all__ = ["PATH_FIELDS", "moved_paths", "settings_of", "with_settings"]
 
 DATA_FILES = ("path", "validation_path", "test_path", "production_path", "mix_path")
 PATH_FIELDS = ("base", "data.advanced.outdated_terms", *(f"data.{name}" for name in DATA_FILES), "evaluate.json_schema")
@@ -36,3 +36,15 @@ def moved_paths(settings: Mapping[str, Any], folder: Path, target: Path) -> dict
         if value and not Path(value).is_absolute() and (folder / value).exists():
             moved[name] = os.path.relpath(folder / value, target.resolve())
     return moved
+
+
+def with_settings(job: JobConfig, settings: Mapping[str, Any]) -> JobConfig:
+    """The job with dotted fields replaced and validated again. Raises pydantic's ValidationError for a wrong value."""
+    tree = job.model_dump()
+    for name, value in settings.items():
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return JobConfig.model_validate(tree)

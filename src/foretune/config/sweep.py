@@ -17,7 +17,7 @@ from foretune.config.job import JobConfig
 from foretune.config.read import field_names, parsed_value
 from foretune.errors import ConfigError
 
-__all__ = ["LogRange", "Variation", "parsed_sweep", "variations"]
+__all__ = ["FEW", "MANY", "LogRange", "Values", "Variation", "num_combinations", "parsed_sweep", "variations", "varied"]
 
 ALIASES = {"lr": "learning_rate", "batch": "global_batch_size"}
 # What a validation loss is the loss of: with other values it is another number, and settings cannot be compared by it.
@@ -38,11 +38,19 @@ class LogRange:
     low: float
     high: float
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
     def drawn(self, source: random.Random) -> float:
         """One value."""
-        value = math.exp(source.uniform(math.log(self.low), math.log(self.high)))
-        is_whole = isinstance(self.low, int) and isinstance(self.high, int)
-        return min(max(round(value), round(self.low)), round(self.high)) if is_whole else float(f"{value:.4g}")
+        return self.rounded(math.exp(source.uniform(math.log(self.low), math.log(self.high))))
+
+    def rounded(self, value: float) -> float:
+        """A value as it is written: whole, or with four digits; never outside."""
+        near = round(value) if self.is_whole else float(f"{value:.4g}")
+        return min(max(near, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,18 @@ def variations(job: JobConfig, sweep: Mapping[str, Values], *, num_samples: int 
             f"the sweep has {len(chosen)} settings; expected {FEW} to {MANY}",
             fix="--sweep-samples 16 draws as many" if len(chosen) > MANY else "--sweep lr=1e-4,2e-4,4e-4",
         )
-    return [Variation(values, _with(job, values)) for values in chosen]
+    return [varied(job, values) for values in chosen]
+
+
+def varied(job: JobConfig, values: Mapping[str, Any]) -> Variation:
+    """One setting: the job with these values. Raises ConfigError where one does not fit its field."""
+    return Variation(dict(values), _with(job, values))
+
+
+def num_combinations(sweep: Mapping[str, Values]) -> float:
+    """How many settings there are; infinite with a range."""
+    sizes = [math.inf if isinstance(values, LogRange) else len(values) for values in sweep.values()]
+    return math.prod(sizes)
 
 
 def _grid(sweep: Mapping[str, Values]) -> list[dict[str, Any]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from foretune.data.faults import fault_error
 from foretune.data.samples import Message, Sample, common_length
@@ -14,6 +17,7 @@ from foretune.errors import Fault
 
 __all__ = [
     "Judged",
+    "PreferenceLengths",
     "TokenisedJudged",
     "TokenisedPair",
     "TokenisedPairs",
@@ -57,6 +61,15 @@ class TokenisedJudged:
     places: list[str]
 
 
+class PreferenceLengths(NamedTuple):
+    """Tokens of each row's longest sequence and of its longest answer; ids of its own and, of pairs, the worse one."""
+
+    tokens: list[int]
+    answers: list[int]
+    ids: list[np.ndarray]
+    others: Sequence[np.ndarray] = ()
+
+
 def tokenise_pairs(samples: Sequence[Sample], tokenizer: Tokenizer, *, max_seq_len: int = 0) -> TokenisedPairs:
     """Pairs whose answers carry loss from where they part; `max_seq_len` 0 means no limit.
 
@@ -98,8 +111,8 @@ def tokenise_judged(samples: Sequence[Sample], tokenizer: Tokenizer, *, max_seq_
 
 def preference_lengths(
     method: str, samples: Sequence[Sample], tokenizer: Tokenizer, *, max_seq_len: int
-) -> tuple[list[int], list[int]]:
-    """Tokens of each training row's longest sequence, and of its longest answer, as dpo, orpo or kto will see them."""
+) -> PreferenceLengths:
+    """What the plan counts of each training row, as dpo, orpo or kto will see it."""
     if method == "kto":
         rows = tokenise_judged(samples, tokenizer, max_seq_len=max_seq_len).rows
         answers = [len(row.whole.ids) - row.num_prompt_tokens for row in rows]
@@ -107,10 +120,15 @@ def preference_lengths(
             max(len(row.whole.ids), min(row.num_prompt_tokens + answers[place - 1], max_seq_len or len(row.whole.ids)))
             for place, row in enumerate(rows)
         ]
-        return longest, answers
+        return PreferenceLengths(longest, answers, [_ids(row.whole) for row in rows])
     pairs = tokenise_pairs(samples, tokenizer, max_seq_len=max_seq_len).pairs
     longest = [max(len(pair.better.ids), len(pair.worse.ids)) for pair in pairs]
-    return longest, [size - pair.num_prompt_tokens for size, pair in zip(longest, pairs, strict=True)]
+    answers = [size - pair.num_prompt_tokens for size, pair in zip(longest, pairs, strict=True)]
+    return PreferenceLengths(longest, answers, [_ids(p.better) for p in pairs], [_ids(p.worse) for p in pairs])
+
+
+def _ids(sample: TokenisedSample) -> np.ndarray:
+    return np.asarray(sample.ids, dtype=np.int32)
 
 
 def _from(sample: Sample, messages: Sequence[Message], start: int) -> Sample:

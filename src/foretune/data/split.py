@@ -16,10 +16,11 @@ from foretune.data.neardup import cluster_roots, near_duplicates, normalised
 from foretune.data.samples import Sample, content_key, sample_hash
 from foretune.errors import DataError
 
-__all__ = ["SPLITS", "Splits", "input_key", "split_samples", "without_copies"]
+__all__ = ["SPLITS", "Splits", "alike_folds", "floored_share", "input_key", "split_samples", "without_copies"]
 
 SPLITS = ("train", "validation", "test")
 GIANT_FRACTION, GIANT_MIN = 0.2, 20  # a cluster of near-duplicates beyond this is a template, not copies
+LEAST_TRAIN = 0.6  # of the rows that a floor under the test split must leave for training
 LARGE_FRACTION = 0.25  # of a held-out split: larger clusters go there only if it cannot be filled without them
 
 
@@ -53,16 +54,19 @@ def split_samples(
     validation: Sequence[Sample] = (),
     test: Sequence[Sample] = (),
     stratify: bool = False,
+    fewest_test: int = 0,
 ) -> Splits:
     """Split by content and seed; `validation` and `test` are taken as they are where they are given.
 
     `stratify` keeps the shares of the classes (targets). Sizes are within one of the fractions where the clusters
-    allow it. Copies of given validation or test inputs are taken out of the training rows. Raises DataError where
-    there are too few different rows to split.
+    allow it; a test split that would have fewer than `fewest_test` rows gets as many where training keeps 60 %. Copies
+    of given validation or test inputs are taken out of the training rows. Raises DataError where there are too few
+    different rows to split.
     """
     warnings: list[str] = []
     rows = sorted(samples, key=lambda sample: (sample_hash(sample), sample.id))
     rows = without_copies(rows, [*validation, *test], warnings)
+    test_fraction = floored_share(len(rows), test_fraction, validation_fraction, 0 if test else fewest_test, warnings)
     shares = {"test": 0.0 if test else test_fraction, "validation": 0.0 if validation else validation_fraction}
     wanted = {name: share for name, share in shares.items() if share > 0}
     if len(rows) <= len(wanted):
@@ -87,6 +91,37 @@ def split_samples(
         seed,
         tuple(warnings),
     )
+
+
+def floored_share(num_rows: int, share: float, validation_fraction: float, fewest: int, warnings: list[str]) -> float:
+    """The share of the test split: at least `fewest` rows where that leaves 60 % for training; said in a warning."""
+    if not share or not num_rows or share * num_rows >= fewest:
+        return share
+    wanted = fewest / num_rows
+    if 1 - validation_fraction - wanted < LEAST_TRAIN:
+        return share
+    warnings.append(
+        f"test has {fewest} rows instead of {round(share * num_rows)}, so that smaller differences show; "
+        "data.advanced.fewest_test = 0 keeps the fraction"
+    )
+    return wanted
+
+
+def alike_folds(samples: Sequence[Sample], num_folds: int, *, seed: int = 0) -> list[list[int]]:
+    """Row numbers in `num_folds` parts of like size; groups, equal and nearly equal inputs stay in one part.
+
+    The same for the same rows in any order. Raises DataError where there are fewer different rows than parts.
+    """
+    clusters = _clusters(samples, (), [])
+    if len(clusters) < num_folds:
+        raise DataError(
+            f"{len(clusters)} different inputs cannot make {num_folds} parts", fix="cross_fit = 5, or add rows"
+        )
+    clusters.sort(key=lambda cluster: (-len(cluster), min(_rank(samples[row], seed) for row in cluster)))
+    folds: list[list[int]] = [[] for _ in range(num_folds)]
+    for cluster in clusters:
+        min(folds, key=len).extend(cluster)
+    return [sorted(fold) for fold in folds]
 
 
 def _too_few(num: int, what: str, wanted: Iterable[str]) -> DataError:

@@ -17,6 +17,7 @@ __all__ = [
     "BF16_ROW_MULTIPLE",
     "MIN_PREFIX_TOKENS",
     "Piece",
+    "cut_grouped_trees",
     "cut_trees",
     "num_pairs",
     "num_tokens",
@@ -74,6 +75,39 @@ def cut_trees(
         least += more
     if chosen:
         yield chosen, _forest(chosen, inputs, min_prefix_tokens)
+
+
+def cut_grouped_trees(
+    groups: Sequence[Sequence[np.ndarray]], *, budget_tokens: int, min_prefix_tokens: int
+) -> Iterator[tuple[list[int], list[Piece]]]:
+    """`cut_trees` for samples of several sequences that stay together, such as the two answers of a preference pair.
+
+    Gives indices of groups and the trees of their sequences; a sequence's number counts through all sequences of all
+    groups in order. A group larger than the budget is a batch of its own.
+    """
+    inputs = [ids for group in groups for ids in group]
+    starts = np.cumsum([0, *(len(group) for group in groups)]).tolist()
+    order = list(range(len(groups)))
+    if min_prefix_tokens:
+        order.sort(key=lambda i: (_key(groups[i][0]), i))
+
+    def trees(chosen: Sequence[int]) -> list[Piece]:
+        members = [number for i in chosen for number in range(starts[i], starts[i + 1])]
+        if min_prefix_tokens:
+            members.sort(key=lambda number: (_key(inputs[number]), number))
+        return _forest(members, inputs, min_prefix_tokens)
+
+    chosen: list[int] = []
+    most = 0  # tokens of `chosen` if groups shared nothing with each other
+    for index in order:
+        own = num_tokens(trees([index]))
+        if chosen and most + own > budget_tokens and num_tokens(trees([*chosen, index])) > budget_tokens:
+            yield chosen, trees(chosen)
+            chosen, most = [], 0
+        chosen.append(index)
+        most += own
+    if chosen:
+        yield chosen, trees(chosen)
 
 
 def _key(ids: np.ndarray) -> bytes:

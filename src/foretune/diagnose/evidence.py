@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foretune.config.derive import LEARNING_RATES, USUAL_LEARNING_RATES
 from foretune.config.job import JobConfig
 from foretune.diagnose.curves import Curves, read_curves
+from foretune.diagnose.sound import sound_evaluation, sound_probes
+from foretune.diagnose.thresholds import DEFAULT, Thresholds
 from foretune.errors import NotFound
 from foretune.records.audit import AuditRecord
 from foretune.records.evaluation import EvaluationRecord
+from foretune.records.evidence import EvidenceRecord, RowEvidence
 from foretune.records.plan import PlanRecord
 
 __all__ = [
@@ -34,7 +37,11 @@ MOST = 50.0  # cap of every other statistic
 
 @dataclass(frozen=True)
 class Evidence:
-    """The job, its curves, and the records that exist."""
+    """The job, its curves, and the records that exist.
+
+    `without_settings`: judge by behaviour alone, and look neither at rates and epochs nor at token counts and template
+    hashes. `damaged` says of a record's file why nothing in it counts.
+    """
 
     job: JobConfig
     run_id: str
@@ -42,6 +49,15 @@ class Evidence:
     evaluation: EvaluationRecord | None = None
     audit: AuditRecord | None = None
     plan: PlanRecord | None = None
+    probes: EvidenceRecord | None = None
+    thresholds: Thresholds = DEFAULT
+    without_settings: bool = False
+    damaged: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> RowEvidence | None:
+        """The rows that training saw; None where they were not looked at, or settings are hidden."""
+        return self.probes.rows if self.probes is not None and not self.without_settings else None
 
     @property
     def learning_rate(self) -> float:
@@ -54,8 +70,15 @@ class Evidence:
         return USUAL_LEARNING_RATES[self.job.train.method]
 
     @property
+    def general_fraction(self) -> float:
+        """The share of general rows that the job mixes into training."""
+        return self.job.data.advanced.mix_fraction if self.job.data.mix_path else 0.0
+
+    @property
     def num_train_samples(self) -> int:
-        """Training samples, from the plan, else estimated from the audit and the split; 0 = unknown."""
+        """Training samples, by the probes or the plan, else estimated from the audit and the split; 0 = unknown."""
+        if self.probes is not None:
+            return self.probes.num_train_samples
         if self.plan is not None:
             return self.plan.num_train_samples
         if self.audit is not None:
@@ -68,8 +91,35 @@ class Evidence:
         num = len(self.curves.finite_train)
         return f"needs {least} optimizer steps, the run has {num}" if num < least else ""
 
+    def no_evaluation(self) -> str:
+        """Why there is no evaluation to look at; "" where there is one."""
+        if self.evaluation is not None:
+            return ""
+        return self.damaged.get(EvaluationRecord.file_name) or f"no evaluation yet: foretune evaluate {self.run_id}"
+
+    def no_probes(self, *parts: str) -> str:
+        """Why one of these parts of `evidence.json` is missing; "" where they are all there."""
+        if self.probes is None:
+            fix = f"foretune evaluate {self.run_id}"
+            return self.damaged.get(EvidenceRecord.file_name) or f"the model was not probed: {fix}"
+        for part in parts:
+            value = getattr(self.probes, part)
+            if value is None or value == ():
+                return self.probes.not_measured.get(part, f"{part.replace('_', ' ')} was not measured")
+        return ""
+
+    def no_scores(self, *parts: str) -> str:
+        """Why one of these scores cannot be judged; "" where they are all there and higher is better."""
+        missing = self.no_probes(*parts)
+        if missing or self.probes is None:
+            return missing
+        metric = self.probes.primary_metric
+        return f"{metric} is a loss, and says nothing of right answers" if is_lower_better(metric) else ""
+
     def rate_against_usual(self) -> str:
-        """One sentence: where the learning rate lies against the usual range."""
+        """One sentence: where the learning rate lies against the usual range; "" where settings are hidden."""
+        if self.without_settings:
+            return ""
         rate, (low, high) = self.learning_rate, self.usual_rates
         usual = f"the usual {low:g} to {high:g} for method {self.job.train.method}"
         if rate > high:
@@ -80,10 +130,19 @@ class Evidence:
 
 
 def gather(job: JobConfig, run_dir: Path) -> Evidence:
-    """Read the run folder. Raises NotFound where it holds neither curve nor evaluation, DataError where damaged."""
+    """Read the run folder. Raises NotFound where it holds neither curve nor evaluation.
+
+    A damaged `evaluation.json` or `evidence.json` counts as missing, with the reason in `damaged`; other damaged
+    records raise DataError.
+    """
     curves = read_curves(run_dir)
-    evaluation = EvaluationRecord.read(run_dir) if EvaluationRecord.exists(run_dir) else None
-    if not curves.train and not curves.failure and evaluation is None:
+    evaluation, why_no_evaluation = sound_evaluation(run_dir)
+    probes, why_no_probes = sound_probes(run_dir)
+    damaged = {
+        EvaluationRecord.file_name: why_no_evaluation,
+        EvidenceRecord.file_name: why_no_probes,
+    }
+    if not curves.train and not curves.failure and evaluation is None and not why_no_evaluation:
         raise NotFound(
             f"run {run_dir.name} has no loss curve and no evaluation yet", fix=f"foretune runs resume {run_dir.name}"
         )
@@ -94,6 +153,8 @@ def gather(job: JobConfig, run_dir: Path) -> Evidence:
         evaluation=evaluation,
         audit=AuditRecord.read(run_dir) if AuditRecord.exists(run_dir) else None,
         plan=PlanRecord.read(run_dir) if PlanRecord.exists(run_dir) else None,
+        probes=probes,
+        damaged={name: why for name, why in damaged.items() if why},
     )
 
 

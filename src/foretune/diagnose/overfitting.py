@@ -3,27 +3,29 @@
 
 from __future__ import annotations
 
-from statistics import fmean
+import math
+from statistics import fmean, stdev
 from typing import NamedTuple
 
+from foretune.config.derive import MANY_EPOCHS, suggest_epochs
+from foretune.diagnose.behaviour import LEAST_SAMPLES, losses_of
+from foretune.diagnose.behaviour import difference as score_difference
 from foretune.diagnose.evidence import LEAST_STEPS, Evidence, percent, strength
 from foretune.diagnose.settings import earlier_end, more_regularised, smaller_rank
 from foretune.diagnose.shape import Level, difference, last_level, level, noise
+from foretune.diagnose.thresholds import Thresholds
 from foretune.records.diagnosis import Cause
 
 __all__ = ["overfitting", "overfitting_needs"]
 
-LEAST_RISE = 0.05  # of the lowest validation loss, over at least two later validations
-LEAST_RISE_NATS = 0.02
-GAP_RATIO = 1.5  # validation over training loss: moderate overfitting from here
-LEAST_GAP_NATS = 0.1
-PLATEAU = 0.01  # validation stands still where it gains no more than this fraction
-PLATEAU_TRAIN_FALL = 0.15  # training loss falls on by this share while validation stands still
+UNHARMED = 0.9  # cap of what curves say where training samples score no better than validation's
 FEW_SAMPLES = 500  # below: soft prompts overfit less than adapters
 
 
 def overfitting_needs(evidence: Evidence) -> str:
     """What is missing to judge overfitting; "" if nothing is."""
+    if _gap(evidence) is not None:
+        return ""
     num = len(evidence.curves.finite_validation)
     return f"needs 3 validations, the run has {num}" if num < 3 else evidence.steps_missing(LEAST_STEPS)
 
@@ -61,7 +63,8 @@ def _turn(evidence: Evidence, slack: float = 0.0) -> _Turn:
     index = next(i for i, value in enumerate(values) if value <= lowest * (1 + slack))
     later = values[index + 1 :]
     end = fmean(later[-3:]) if later else lowest
-    share = LEAST_RISE if len(later) >= 2 else 2 * LEAST_RISE
+    limits = evidence.thresholds
+    share = limits.curve_rise if len(later) >= 2 else 2 * limits.curve_rise
     wobble = noise(values[: index + 1], robust=True) if index >= 4 else 0.0
     train = evidence.curves.finite_train
     sigma = noise([point.loss for point in train])
@@ -73,20 +76,98 @@ def _turn(evidence: Evidence, slack: float = 0.0) -> _Turn:
         num_later=len(later),
         end=end,
         rise=end - lowest,
-        threshold=max(share * lowest, LEAST_RISE_NATS, min(3 * wobble, 4 * share * lowest)),
+        threshold=max(share * lowest, limits.curve_rise_nats, min(3 * wobble, 4 * share * lowest)),
         train_before=level(near, sigma),
         train_end=last_level([point.loss for point in train]),
     )
 
 
+class _Gap(NamedTuple):
+    """Training samples against validation samples under the fine-tuned model; `statistic` is 1 at its threshold.
+
+    `is_even`: both were scored, and no difference was found.
+    """
+
+    statistic: float
+    sentences: tuple[str, ...]
+    is_even: bool = False
+
+
+def _gap(evidence: Evidence) -> _Gap | None:
+    """How much better training samples do than validation's, in loss and, where it was measured, in score."""
+    probes, limits = evidence.probes, evidence.thresholds
+    if probes is None:
+        return None
+    train = [loss.tuned_nats for loss in losses_of(probes, "train")]
+    validation = [loss.tuned_nats for loss in losses_of(probes, "validation")]
+    if min(len(train), len(validation)) < LEAST_SAMPLES:
+        return None
+    first, second = fmean(validation), fmean(train)
+    error = math.hypot(stdev(validation) / math.sqrt(len(validation)), stdev(train) / math.sqrt(len(train)))
+    by_loss = min(
+        max(0.0, first - second - 1.96 * error) / limits.loss_gap_nats, first / max(second, 0.01) / limits.loss_ratio
+    )
+    told = f"Targets cost {second:.3f} nats a token in training and {first:.3f} in validation."
+    if evidence.no_scores("train_score", "validation_score"):
+        return _Gap(by_loss, (told,))
+    assert probes.train_score is not None and probes.validation_score is not None
+    gap = score_difference(probes.train_score, probes.validation_score)
+    scores = (
+        f"{probes.primary_metric} is {probes.train_score.value:.3f} on training samples and "
+        f"{probes.validation_score.value:.3f} on validation (difference {gap.low:+.3f} to {gap.high:+.3f})."
+    )
+    return _Gap(min(by_loss, gap.above(limits.score_gap)), (scores, told), gap.low <= 0)
+
+
 def overfitting(evidence: Evidence) -> Cause | None:
-    """Training loss falls on while validation rises from its minimum, or stands still far above (R255)."""
-    turn, rest = _turn(evidence), _turn(evidence, slack=PLATEAU)
-    rising = turn.rise / turn.threshold if _train_falls_on(turn) or _train_is_done(turn) else 0.0
-    resting = _plateau(rest) if _train_falls_on(rest) else 0.0
-    if max(rising, resting) < 1:
+    """Training loss falls on while validation rises or stands far above (R255), or training samples do far better."""
+    gap, by_curve = _gap(evidence), None
+    if len(evidence.curves.finite_validation) >= 3 and not evidence.steps_missing(LEAST_STEPS):
+        by_curve = _by_curve(evidence)
+    if gap is None:
+        return by_curve
+    if by_curve is not None:
+        statistic = min(by_curve.statistic, UNHARMED) if gap.is_even else by_curve.statistic
+        evidence_lines = (*by_curve.evidence, *gap.sentences)
+        by_curve = by_curve.model_copy(update={"statistic": statistic, "evidence": evidence_lines})
+        if statistic >= gap.statistic:
+            return by_curve
+    return _gap_cause(evidence, gap, by_curve) if gap.statistic > 0 else None
+
+
+def _by_curve(evidence: Evidence) -> Cause | None:
+    limits = evidence.thresholds
+    turn, rest = _turn(evidence), _turn(evidence, slack=limits.plateau)
+    rising = turn.rise / turn.threshold if _train_falls_on(turn) or _train_is_done(turn, limits) else 0.0
+    resting = _plateau(rest, limits) if _train_falls_on(rest) else 0.0
+    if max(rising, resting) <= 0:
         return None
     return _overfitting_cause(evidence, turn if rising >= 1 else rest, max(rising, resting))
+
+
+def _share_to_keep(evidence: Evidence) -> float:
+    """The share of training to keep where no curve tells: three times the usual passes, at most half."""
+    epochs = evidence.job.train.epochs
+    usual = 3.0 * suggest_epochs(evidence.num_train_samples or FEW_SAMPLES)
+    return 0.5 if evidence.job.train.advanced.max_steps else min(0.5, usual / epochs)
+
+
+def _gap_cause(evidence: Evidence, gap: _Gap, by_curve: Cause | None) -> Cause:
+    """The gap alone, with what the curves add where they say the same."""
+    if by_curve is not None and by_curve.statistic >= 1:
+        return by_curve.model_copy(update={"statistic": strength(gap.statistic)})
+    job = evidence.job
+    narrower = smaller_rank(job) if job.train.epochs <= MANY_EPOCHS else {}  # else it is the passes, not the capacity
+    patch = {**earlier_end(job, _share_to_keep(evidence)), **more_regularised(job), **narrower}
+    return Cause(
+        mode="overfitting",
+        statistic=strength(gap.statistic),
+        evidence=gap.sentences,
+        explanation="The model learns its training samples by heart: it gets better on what it has seen and not on "
+        "what it has not.",
+        fixes=_overfitting_fixes(evidence, patch, None, evidence.num_train_samples),
+        patch=patch,
+    )
 
 
 def _train_falls_on(turn: _Turn) -> bool:
@@ -94,18 +175,22 @@ def _train_falls_on(turn: _Turn) -> bool:
     return turn.num_later > 0 and fall.value > max(0.02 * turn.train_before.value, 2.5 * fall.error)
 
 
-def _train_is_done(turn: _Turn) -> bool:
+def _train_is_done(turn: _Turn, limits: Thresholds) -> bool:
     """Training loss rests far below validation: there was nothing left to learn by heart."""
     fall = turn.train_fall
-    return turn.num_later > 0 and fall.value > -2 * fall.error and turn.gap_ratio >= GAP_RATIO
+    return turn.num_later > 0 and fall.value > -2 * fall.error and turn.gap_ratio >= limits.loss_ratio
 
 
-def _plateau(turn: _Turn) -> float:
+def _plateau(turn: _Turn, limits: Thresholds) -> float:
     """Strength of "validation stands still while training falls on": the weakest of its three conditions."""
     gap = turn.end - turn.train_end.value
     if turn.num_later < 2:
         return 0.0
-    return min(turn.gap_ratio / GAP_RATIO, gap / LEAST_GAP_NATS, turn.train_fall_fraction / PLATEAU_TRAIN_FALL)
+    return min(
+        turn.gap_ratio / limits.loss_ratio,
+        gap / limits.loss_gap_nats,
+        turn.train_fall_fraction / limits.plateau_train_fall,
+    )
 
 
 def _overfitting_cause(evidence: Evidence, turn: _Turn, statistic: float) -> Cause:
@@ -140,12 +225,13 @@ def _train_sentence(turn: _Turn) -> str:
     )
 
 
-def _overfitting_fixes(evidence: Evidence, patch: dict[str, object], step: int, num: int) -> tuple[str, ...]:
+def _overfitting_fixes(evidence: Evidence, patch: dict[str, object], step: int | None, num: int) -> tuple[str, ...]:
     now = f": {num:,} training samples now, aim for {2 * num:,}" if num else ""
     fixes = [f"More data is the best cure{now}; rephrased inputs count, copies do not."]
     for name in ("train.epochs", "train.advanced.max_steps"):
         if name in patch:
-            fixes.append(f"Train less: {name} = {patch[name]:g}; validation was best at step {step}.")
+            best = "" if step is None else f"; validation was best at step {step}"
+            fixes.append(f"Train less: {name} = {patch[name]:g}{best}.")
     if "train.advanced.weight_decay" in patch:
         fixes.append(f"Higher weight decay: train.advanced.weight_decay = {patch['train.advanced.weight_decay']:g}.")
     if "train.advanced.dropout" in patch:

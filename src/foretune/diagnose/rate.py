@@ -5,10 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
-from foretune.diagnose.evidence import CERTAIN, LEARNED_NATS, LEAST_STEPS, Evidence, percent, strength
+from foretune.diagnose.behaviour import gain, losses_of, ratio
+from foretune.diagnose.evidence import (
+    CERTAIN,
+    LEARNED_NATS,
+    LEAST_STEPS,
+    Evidence,
+    is_lower_better,
+    percent,
+    strength,
+)
 from foretune.diagnose.settings import higher_rate, later_end, lower_rate, steadier
 from foretune.diagnose.shape import (
     Level,
@@ -25,17 +34,13 @@ from foretune.diagnose.shape import (
     trend,
     without_spikes,
 )
+from foretune.diagnose.thresholds import Thresholds
 from foretune.records.diagnosis import Cause
 
-__all__ = ["diverged", "diverged_needs", "rate_needs", "too_high", "too_low", "too_low_needs"]
+__all__ = ["diverged", "diverged_needs", "kept_skills", "rate_needs", "too_high", "too_low", "too_low_needs"]
 
 LEAST_STEPS_TOO_LOW = 20
-ABOVE_START = 1.1  # last loss over first loss
-LEAST_REBOUND = 0.25  # climb above the lowest smoothed loss, as a share of it
-LEAST_REBOUND_OF_FALL = 0.2  # ... and as a share of what had been gained
-SPIKE_OF_START = 0.5  # height of a spike as a share of the first loss
-LEAST_FALL = 0.1  # of the first loss; a run that learned falls by more
-BENT = 1.5  # standard errors of an exponential part beside the straight one
+HALF_AS_LITTLE = 0.5  # of the statistic by what targets cost: below, a curve that hardly falls is not believed
 
 
 def diverged_needs(evidence: Evidence) -> str:
@@ -46,11 +51,14 @@ def diverged_needs(evidence: Evidence) -> str:
 def rate_needs(evidence: Evidence) -> str:
     """What is missing to judge a learning rate as too high; "" if nothing is."""
     broke_down = evidence.curves.first_bad_step is not None and len(evidence.curves.finite_train) > 1
-    return "" if broke_down else evidence.steps_missing(LEAST_STEPS)
+    seen = broke_down or kept_skills(evidence) is not None
+    return "" if seen else evidence.steps_missing(LEAST_STEPS)
 
 
 def too_low_needs(evidence: Evidence) -> str:
     """What is missing to judge a learning rate as too low; "" if nothing is."""
+    if evidence.probes is not None and losses_of(evidence.probes, "train"):
+        return ""
     return evidence.steps_missing(LEAST_STEPS_TOO_LOW)
 
 
@@ -60,7 +68,7 @@ def diverged(evidence: Evidence) -> Cause | None:
     step = curves.first_bad_step
     if step is None and curves.error != "TrainingDiverged":
         return None
-    patch = {**lower_rate(evidence.job, 10), **steadier(evidence.job)}
+    patch = {**lower_rate(evidence.job, 30), **steadier(evidence.job)}
     if evidence.job.train.advanced.precision == "bf16":
         patch["train.advanced.precision"] = "fp32"
     finite = curves.finite_train
@@ -96,18 +104,71 @@ class _Signal(NamedTuple):
 
 def too_high(evidence: Evidence) -> Cause | None:
     """Loss that falls and then explodes, ends above its start, spikes, or becomes NaN after a good start (R220)."""
+    signals = [_damaged(evidence), *_curve_signals(evidence)]
+    ranked = sorted((signal for signal in signals if signal is not None), key=lambda signal: -signal.statistic)
+    shown = [signal for signal in ranked if signal.statistic >= 1] or ranked[:1]
+    return _too_high_cause(evidence, shown) if shown else None
+
+
+def _curve_signals(evidence: Evidence) -> list[_Signal | None]:
     points = evidence.curves.finite_train
     values = [point.loss for point in points]
+    if not values:
+        return []
     start = first_level(values)
-    steps = [point.step for point in points]
-    signals = [
+    if len(values) < LEAST_STEPS:
+        return [_broke_down(evidence, start)]
+    return [
         _broke_down(evidence, start),
-        _above_start(start, last_level(values)) if len(values) >= LEAST_STEPS else None,
-        _rebound(values, steps, start) if len(values) >= LEAST_STEPS else None,
-        _spiky(evidence, start) if len(values) >= LEAST_STEPS else None,
+        _above_start(start, last_level(values), evidence.thresholds),
+        _rebound(values, [point.step for point in points], start, evidence.thresholds),
+        _spiky(evidence, start),
     ]
-    found = sorted((s for s in signals if s is not None and s.statistic >= 1), key=lambda s: -s.statistic)
-    return _too_high_cause(evidence, found) if found else None
+
+
+def kept_skills(evidence: Evidence) -> float | None:
+    """What is left of the general skills' scores, 0..1; None where they are no rates or the base had none to lose."""
+    skills = evidence.evaluation.general_skills if evidence.evaluation is not None else ()
+    rates = [skill for skill in skills if not is_lower_better(skill.metric)]
+    before = sum(skill.before for skill in rates)
+    has_some = before > evidence.thresholds.base_skills * len(rates)
+    return sum(skill.after for skill in rates) / before if has_some else None
+
+
+def _damaged(evidence: Evidence) -> _Signal | None:
+    """General skills collapsed, and either the task was not learned or general rows in training did not keep them.
+
+    Narrow data alone make a model forget; what they cannot explain is left to the rate.
+    """
+    kept, limits = kept_skills(evidence), evidence.thresholds
+    if kept is None:
+        return None
+    failed, words = _failed(evidence)
+    statistic = min((1 - kept) / (1 - limits.kept_skills), failed)
+    mixed = evidence.general_fraction
+    if mixed >= limits.general_fraction:
+        statistic = max(statistic, (1 - kept) / (1 - limits.kept_skills_mixed))
+        words = [f"although {percent(mixed)} of training are general rows", *words]
+    if not words:
+        return None
+    return _Signal(statistic, f"{percent(kept)} of the general skills are left; {', and '.join(words)}.", None, 30)
+
+
+def _failed(evidence: Evidence) -> tuple[float, list[str]]:
+    """How far the task was not learned, by its score in training or by what its targets cost, and that in words."""
+    probes, limits = evidence.probes, evidence.thresholds
+    failed, words = 0.0, list[str]()
+    if probes is None:
+        return failed, words
+    if not evidence.no_scores("train_score") and probes.train_score is not None:
+        failed = limits.low_score / max(probes.train_score.ci_high, 0.01)
+        words.append(f"{probes.primary_metric} on training samples is {probes.train_score.value:.3f}")
+    train = losses_of(probes, "train")
+    worse = ratio([loss.tuned_nats for loss in train], [loss.base_nats for loss in train])
+    if worse is not None:
+        failed = max(failed, worse.low / limits.damaged)
+        words.append(f"training targets cost {worse.value:.2f} times what they cost before")
+    return failed, words
 
 
 def _broke_down(evidence: Evidence, start: Level) -> _Signal | None:
@@ -119,27 +180,27 @@ def _broke_down(evidence: Evidence, start: Level) -> _Signal | None:
     return _Signal(10.0, sentence, step, 10)
 
 
-def _above_start(start: Level, end: Level) -> _Signal | None:
+def _above_start(start: Level, end: Level, limits: Thresholds) -> _Signal | None:
     rise = difference(end, start)
     if rise.value < 3 * rise.error or start.value <= 0:
         return None
     sentence = f"The run ends with a training loss of {end.value:.3f}, above its start of {start.value:.3f}."
-    return _Signal(end.value / start.value / ABOVE_START, sentence, None, 10)
+    return _Signal(end.value / start.value / limits.above_start, sentence, None, 10)
 
 
-def _rebound(values: Sequence[float], steps: Sequence[int], start: Level) -> _Signal | None:
+def _rebound(values: Sequence[float], steps: Sequence[int], start: Level, limits: Thresholds) -> _Signal | None:
     """The largest climb of the smoothed loss above its lowest value so far, against noise measured on the logarithm."""
     curve = smoothed(without_spikes(values))
     sigma = max(relative_noise(values), relative_noise(values[len(values) // 2 :]))
     sigma /= math.sqrt(smoothing_window(len(values)))
-    least = max(LEAST_REBOUND, math.expm1(min(6 * sigma, 20.0)))
+    least = max(limits.rebound, math.expm1(min(6 * sigma, 20.0)))
     best: tuple[float, int, int] = (0.0, 0, 0)
     lowest = 0
     for index, value in enumerate(curve):
         if value < curve[lowest]:
             lowest = index
         gained = max(0.0, start.value - curve[lowest])
-        threshold = max(least * curve[lowest], LEAST_REBOUND_OF_FALL * gained, LEARNED_NATS)
+        threshold = max(least * curve[lowest], limits.rebound_of_fall * gained, LEARNED_NATS)
         best = max(best, ((value - curve[lowest]) / threshold, lowest, index))
     statistic, low, high = best
     middle = smoothing_window(len(values)) // 2
@@ -152,7 +213,7 @@ def _rebound(values: Sequence[float], steps: Sequence[int], start: Level) -> _Si
 
 def _spiky(evidence: Evidence, start: Level) -> _Signal | None:
     points = evidence.curves.finite_train
-    found = spikes(points, SPIKE_OF_START * start.value)
+    found = spikes(points, evidence.thresholds.spike * start.value)
     if not found:
         return None
     highest = max(found, key=lambda point: point.loss)
@@ -172,7 +233,7 @@ def _too_high_cause(evidence: Evidence, signals: list[_Signal]) -> Cause:
         evidence=(
             *(signal.sentence for signal in signals),
             *_gradient_sentence(evidence),
-            evidence.rate_against_usual(),
+            *_rate_sentence(evidence),
         ),
         explanation="The updates are too large: they throw the weights past what they should have reached, and the "
         "model loses what it had learned.",
@@ -195,17 +256,93 @@ def _gradient_sentence(evidence: Evidence) -> tuple[str, ...]:
 
 
 def too_low(evidence: Evidence) -> Cause | None:
-    """Loss that barely falls, in a straight line; never where the verdict is `better` (R221)."""
+    """Loss that barely falls, in a straight line, or targets that cost what they cost before (R221).
+
+    Never where the verdict is `better`. What the targets cost decides where it was measured.
+    """
+    if evidence.evaluation is not None and evidence.evaluation.verdict == "better":
+        return None
+    little = _little_gain(evidence)
+    by_curve = _straight(evidence) if little is None or little >= HALF_AS_LITTLE else None
+    if by_curve is not None and by_curve.statistic >= max(1.0, little or 0.0):
+        return by_curve
+    return _unchanged_cause(evidence, little) if little else by_curve
+
+
+def _little_gain(evidence: Evidence) -> float | None:
+    """How little of the loss on training targets went, 1 at the threshold; None where it was not measured."""
+    if evidence.probes is None:
+        return None
+    train = losses_of(evidence.probes, "train")
+    learned = gain(train)
+    if learned is None:
+        return None
+    if fmean(loss.base_nats for loss in train) < LEARNED_NATS or learned.high < -0.1 or _is_good(evidence):
+        return 0.0
+    if len(evidence.curves.finite_train) < LEAST_STEPS_TOO_LOW:
+        return 0.0
+    kept = kept_skills(evidence)
+    if kept is not None and kept < evidence.thresholds.kept_skills:
+        return 0.0
+    return min(learned.below(evidence.thresholds.little_gain), 10.0)
+
+
+def _is_good(evidence: Evidence) -> bool:
+    """Whether the fine-tuned model scores well on validation, however little it changed."""
+    probes = evidence.probes
+    if probes is None or probes.validation_score is None or evidence.no_scores("validation_score"):
+        return False
+    return probes.validation_score.ci_high >= evidence.thresholds.poor_score
+
+
+def _unchanged_cause(evidence: Evidence, statistic: float) -> Cause:
+    assert evidence.probes is not None
+    train = losses_of(evidence.probes, "train")
+    before, after = fmean(loss.base_nats for loss in train), fmean(loss.tuned_nats for loss in train)
+    factor = 100.0 if after > 0.96 * before else 30.0  # the gain is about proportional to so low a rate
+    patch = higher_rate(evidence.job, factor)
+    return Cause(
+        mode="learning_rate_too_low",
+        statistic=strength(statistic),
+        evidence=(
+            f"Training targets cost {before:.3f} nats a token before and {after:.3f} after "
+            f"{evidence.curves.last_step} steps, {percent(1 - after / before, 1)} less (n = {len(train)}).",
+            *_kept_sentence(evidence),
+            *_rate_sentence(evidence),
+        ),
+        explanation="The updates are so small that the model hardly changes.",
+        fixes=(
+            f"Raise the learning rate: train.learning_rate = {patch['train.learning_rate']:g}.",
+            f"If that is not enough, train longer: {_setting(later_end(evidence.job, 2))}.",
+        ),
+        patch=patch,
+    )
+
+
+def _kept_sentence(evidence: Evidence) -> tuple[str, ...]:
+    kept = kept_skills(evidence)
+    return () if kept is None else (f"General skills are where they were: {percent(kept)} of before.",)
+
+
+def _rate_sentence(evidence: Evidence) -> tuple[str, ...]:
+    sentence = evidence.rate_against_usual()
+    return (sentence,) if sentence else ()
+
+
+def _straight(evidence: Evidence) -> Cause | None:
+    """The training loss barely falls, in a straight line."""
     points = evidence.curves.finite_train
+    if len(points) < LEAST_STEPS_TOO_LOW:
+        return None
     values = [point.loss for point in points]
     start, end = first_level(values), last_level(values)
-    if start.value < LEARNED_NATS or (evidence.evaluation and evidence.evaluation.verdict == "better"):
+    if start.value < LEARNED_NATS:
         return None
     fall = difference(start, end)
-    if fall.value >= LEAST_FALL * start.value or -fall.value > 3 * fall.error:
+    if fall.value >= evidence.thresholds.curve_fall * start.value or -fall.value > 3 * fall.error:
         return None
     spent = efforts(points)
-    if bend(spent, values) > BENT:
+    if bend(spent, values) > evidence.thresholds.bend:
         return None
     slope = trend(spent, values, noise(values))
     return _too_low_cause(evidence, start, end, is_flat=-slope.value < 3 * slope.error)
@@ -222,12 +359,12 @@ def _too_low_cause(evidence: Evidence, start: Level, end: Level, is_flat: bool) 
     )
     return Cause(
         mode="learning_rate_too_low",
-        statistic=strength(LEAST_FALL / max(fraction, 0.005)),
+        statistic=strength(evidence.thresholds.curve_fall / max(fraction, 0.005)),
         evidence=(
             f"Training loss went from {start.value:.3f} to {end.value:.3f} in {evidence.curves.last_step} steps, only "
             f"{percent(fraction, 1)} lower; a single step varies by {sigma:.3f}.",
             shape,
-            evidence.rate_against_usual(),
+            *_rate_sentence(evidence),
         ),
         explanation="The updates are so small that the model hardly changes.",
         fixes=(

@@ -36,12 +36,12 @@ def lower_rate(job: JobConfig, divisor: float) -> Patch:
     return {"train.learning_rate": two_digits(rate / divisor)}
 
 
-def higher_rate(job: JobConfig) -> Patch:
-    """The method's default where the rate is below the usual range, else five times the rate."""
+def higher_rate(job: JobConfig, factor: float = 5.0) -> Patch:
+    """The rate times `factor`; where it lies below the usual range, at least the method's default."""
     rate = job.train.learning_rate or LEARNING_RATES[job.train.method]
     if rate < USUAL_LEARNING_RATES[job.train.method][0]:
-        return {"train.learning_rate": LEARNING_RATES[job.train.method]}
-    return {"train.learning_rate": two_digits(rate * 5)}
+        return {"train.learning_rate": max(LEARNING_RATES[job.train.method], two_digits(rate * factor))}
+    return {"train.learning_rate": two_digits(rate * factor)}
 
 
 def earlier_end(job: JobConfig, share: float) -> Patch:

@@ -141,16 +141,18 @@ def smoothing_window(num_points: int) -> int:
 
 
 def spikes(points: Sequence[CurvePoint], least_height: float) -> list[CurvePoint]:
-    """Points that stand above the median of their 20 neighbours by `least_height` and by 5 deviations of the noise.
+    """Points that stand above the medians of the 10 before and of the 10 after by `least_height` and by 5 deviations.
 
-    The noise is that of the logarithm: batches of a model that has learned little differ by more.
+    The noise is that of the logarithm: batches of a model that has learned little differ by more. Where a curve begins
+    it is high without being a spike.
     """
     values = [point.loss for point in points]
     least_ratio = math.exp(min(5 * relative_noise(values), 20.0))
     found = []
     for index, point in enumerate(points):
-        near = values[max(0, index - 10) : index] + values[index + 1 : index + 11]
-        if near and point.loss > max(median(near) + least_height, median(near) * least_ratio):
+        sides = (values[max(0, index - 10) : index], values[index + 1 : index + 11])
+        near = [median(side) for side in sides if side]
+        if index and near and point.loss > max(max(near) + least_height, max(near) * least_ratio):
             found.append(point)
     return found
 

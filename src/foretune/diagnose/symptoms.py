@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from foretune.records.diagnosis import Mode
+
 __all__ = ["SYMPTOMS", "Symptom"]
 
 
 class Symptom(NamedTuple):
-    """One row; `mode` is the mode of `diagnosis.json` that this version measures, "" where it needs other evidence."""
+    """One row; `mode` is the mode of `diagnosis.json` that measures it."""
 
     name: str
     symptom: str
     cause: str
     fix: str
-    mode: str = ""
-    needs: str = ""
+    mode: Mode
 
 
 SYMPTOMS = (
@@ -39,13 +40,13 @@ SYMPTOMS = (
         "Sounds right, says the wrong thing",
         "Training answers of one style and uneven quality",
         "Better answers, several styles at the same quality, facts by retrieval",
-        needs="people's ratings of style and substance",
+        mode="style_without_substance",
     ),
     Symptom(
         "Distribution shift",
         "Good on the test split, poor in production",
         "Training data that does not look like real requests",
         "Collect and label real requests, rebuild the test split from them",
-        needs="a sample of production requests",
+        mode="distribution_shift",
     ),
 )

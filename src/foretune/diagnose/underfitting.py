@@ -5,22 +5,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from foretune.diagnose.behaviour import gain, losses_of
 from foretune.diagnose.evidence import LEARNED_NATS, LEAST_STEPS, Evidence, is_lower_better, percent, strength
 from foretune.diagnose.settings import larger_rank, later_end
 from foretune.diagnose.shape import Level, difference, effort_at, efforts, first_level, last_level, noise, trend
+from foretune.diagnose.thresholds import Thresholds
 from foretune.records.diagnosis import Cause
 
-__all__ = ["underfitting", "underfitting_needs"]
+__all__ = ["is_short", "underfitting", "underfitting_needs"]
 
-STILL_FALLING = 0.15  # share of the whole fall that lies in the last quarter of the effort
-LITTLE_FALL = 0.5  # of the first loss
-GOOD_ENOUGH = 0.8  # of a metric: no lack of capacity is claimed from here
+SHORT_MOST = 10.0  # cap of the statistic of a short run
 SMALL_GAP = (1.25, 0.1)  # validation at most this many times training loss, plus nats: nothing learned by heart
 
 
 def underfitting_needs(evidence: Evidence) -> str:
     """What is missing to judge underfitting; "" if nothing is."""
-    return evidence.steps_missing(LEAST_STEPS)
+    scored = not evidence.no_scores("train_score", "validation_score")
+    return evidence.steps_missing(2 if scored else LEAST_STEPS)
 
 
 class _Progress(NamedTuple):
@@ -63,27 +64,69 @@ def _validation_falls(evidence: Evidence, spent: list[float]) -> bool | None:
 
 
 def underfitting(evidence: Evidence) -> Cause | None:
-    """Stopped while still learning, or at rest far from done; never where the verdict is `better`."""
+    """Stopped while still learning, at rest far from done, or after very few steps with a poor score.
+
+    By the curves never where the verdict is `better`.
+    """
+    short = _short(evidence)
+    by_curve = _by_curve(evidence)
+    if short > 0 and (by_curve is None or short >= by_curve.statistic):
+        return _unfinished_cause(evidence, _progress(evidence), short, longer=_longer(evidence))
+    return by_curve
+
+
+def is_short(evidence: Evidence) -> bool:
+    """Whether the run had so few optimizer steps that it cannot have learned much."""
+    return 0 < len(evidence.curves.finite_train) <= evidence.thresholds.few_steps
+
+
+def _short(evidence: Evidence) -> float:
+    """The weaker of: few steps, and poor scores on training and validation samples alike."""
+    probes, limits = evidence.probes, evidence.thresholds
+    if probes is None or evidence.no_scores("train_score", "validation_score"):
+        return 0.0
+    assert probes.train_score is not None and probes.validation_score is not None
+    best = max(probes.train_score.value, probes.validation_score.value)
+    return min(
+        limits.few_steps / max(len(evidence.curves.finite_train), 1), limits.poor_score / max(best, 0.01), SHORT_MOST
+    )
+
+
+def _by_curve(evidence: Evidence) -> Cause | None:
     verdict = evidence.evaluation.verdict if evidence.evaluation else None
-    if verdict == "better":
+    if verdict == "better" or _scores_well(evidence) or evidence.steps_missing(LEAST_STEPS):
         return None
     progress = _progress(evidence)
     if progress.end.value < LEARNED_NATS:
         return None
-    unfinished = _unfinished(progress, judged_short=verdict in ("not_better", "worse"))
-    if unfinished >= 1:
-        return _unfinished_cause(evidence, progress, unfinished)
+    unfinished = _unfinished(progress, evidence.thresholds, judged_short=verdict in ("not_better", "worse"))
     exhausted = _exhausted(evidence, progress)
-    return _exhausted_cause(evidence, progress, exhausted) if exhausted >= 1 else None
+    if max(unfinished, exhausted) <= 0:
+        return None
+    if unfinished >= min(1.0, exhausted):
+        return _unfinished_cause(evidence, progress, unfinished)
+    return _exhausted_cause(evidence, progress, exhausted)
 
 
-def _unfinished(progress: _Progress, judged_short: bool) -> float:
+def _scores_well(evidence: Evidence) -> bool:
+    """Whether validation scores may be good enough, or training's loss is mostly gone, by the probes."""
+    probes, limits = evidence.probes, evidence.thresholds
+    if probes is None:
+        return False
+    score = probes.validation_score if not evidence.no_scores("validation_score") else None
+    if score is not None and score.ci_high >= limits.poor_score:
+        return True
+    learned = gain(losses_of(probes, "train"))
+    return learned is not None and learned.low > limits.moderate_gain
+
+
+def _unfinished(progress: _Progress, limits: Thresholds, judged_short: bool) -> float:
     late = progress.late_fall
     if progress.validation_falls is False or progress.fall.value <= 2 * progress.fall.error:
         return 0.0
-    if late.value < 3 * late.error or (progress.fall_fraction > LITTLE_FALL and not judged_short):
+    if late.value < 3 * late.error or (progress.fall_fraction > limits.little_fall and not judged_short):
         return 0.0
-    return progress.late_share / STILL_FALLING
+    return progress.late_share / limits.late_share
 
 
 def _exhausted(evidence: Evidence, progress: _Progress) -> float:
@@ -95,22 +138,28 @@ def _exhausted(evidence: Evidence, progress: _Progress) -> float:
         return 0.0
     value = evaluation.system(evaluation.candidate).metrics[evaluation.primary_metric].value
     if (
-        value >= GOOD_ENOUGH
+        value >= evidence.thresholds.good_score
         or min(point.loss for point in validation) > SMALL_GAP[0] * progress.end.value + SMALL_GAP[1]
     ):
         return 0.0
-    return LITTLE_FALL / max(progress.fall_fraction, 0.01)
+    return evidence.thresholds.little_fall / max(progress.fall_fraction, 0.01)
 
 
-def _unfinished_cause(evidence: Evidence, progress: _Progress, statistic: float) -> Cause:
+def _longer(evidence: Evidence) -> float:
+    """How many times as long a short run should be: three times the steps that count as few, at least twice as long."""
+    num = max(len(evidence.curves.finite_train), 1)
+    return max(2.0, float(round(3 * evidence.thresholds.few_steps / num)))
+
+
+def _unfinished_cause(evidence: Evidence, progress: _Progress, statistic: float, longer: float = 2.0) -> Cause:
     job = evidence.job
-    both = "training and validation loss were" if progress.validation_falls else "training loss was"
-    patch = {**later_end(job, 2), **larger_rank(job)}
+    patch = {**later_end(job, longer), **({} if is_short(evidence) else larger_rank(job))}
     return Cause(
         mode="underfitting",
         statistic=strength(statistic),
         evidence=(
-            f"At the end {both} still falling: {percent(progress.late_share)} of the fall came in the last quarter.",
+            *_steps_sentence(evidence),
+            *_falling_sentence(progress, evidence.thresholds),
             _fall_sentence(progress),
             *_verdict_sentence(evidence),
         ),
@@ -118,6 +167,19 @@ def _unfinished_cause(evidence: Evidence, progress: _Progress, statistic: float)
         fixes=_underfitting_fixes(patch),
         patch=patch,
     )
+
+
+def _falling_sentence(progress: _Progress, limits: Thresholds) -> tuple[str, ...]:
+    if progress.late_share < limits.late_share:
+        return ()
+    both = "training and validation loss were" if progress.validation_falls else "training loss was"
+    return (f"At the end {both} still falling: {percent(progress.late_share)} of the fall came in the last quarter.",)
+
+
+def _steps_sentence(evidence: Evidence) -> tuple[str, ...]:
+    if not is_short(evidence):
+        return ()
+    return (f"Training had {len(evidence.curves.finite_train)} optimizer steps.",)
 
 
 def _exhausted_cause(evidence: Evidence, progress: _Progress, statistic: float) -> Cause:

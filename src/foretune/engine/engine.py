@@ -9,10 +9,13 @@ What it does not know: prompts, metrics, runs. It never samples; the same input 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,16 +23,21 @@ from torch.nn import functional
 
 from foretune.data.targets import UNSCALED, Scale, shown_number
 from foretune.data.tokenizer import Tokenizer
-from foretune.errors import NotFound
+from foretune.engine.flat import FlatAnswers, why_not_flat_answers
+from foretune.engine.memory import free_bytes, is_out_of_memory, rows_that_fit
+from foretune.errors import DoesNotFit, NotFound
 from foretune.log import note
 from foretune.models.adapter import load_adapter
 from foretune.models.load import LoadedModel, load_model
 from foretune.models.provenance import read_notes
 from foretune.models.virtual import KeyValuePrefix, SoftPrompt, num_virtual_tokens, prompted_inputs
 
-__all__ = ["Engine", "TextLoss", "load_engine"]
+__all__ = ["Engine", "TextLoss", "decode_seconds", "load_engine"]
+
+PROBE_TOKENS = 16  # read and generated, where speed is measured
 
 Progress = Callable[[int, int], None]
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class Engine:
         self.tokenizer = tokenizer
         self.labels = labels
         self.scale = scale
+        self.said: list[str] = []  # what the user was told
+        self.shrunk: list[str] = []  # of that, batches made smaller
+        self._flat = FlatAnswers(loaded)
         loaded.model.eval()
 
     @property
@@ -79,40 +90,96 @@ class Engine:
     ) -> list[list[int]]:
         """Greedy answers, as token ids without the stop token, in the order of `prompts`.
 
-        Prompts of like length share a batch; a batch that does not fit into memory is halved. A prompt that leaves no
-        room keeps its end. The answer ends at the first of the tokenizer's stop tokens.
+        A batch that does not fit into memory is halved. A prompt that leaves no room keeps its end. The answer ends at
+        the first of the tokenizer's stop tokens. Equal prompts are answered once. Raises DoesNotFit where not even one
+        prompt fits.
         """
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(tuple(self._fitted(prompt, max_new_tokens)), []).append(place)
         answers: list[list[int]] = [[] for _ in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        done = 0
-        for chosen, tokens in self._in_batches(order, prompts, max_new_tokens, batch_size):
-            for index, answer in zip(chosen, tokens, strict=True):
-                answers[index] = answer
-            done += len(chosen)
+        asked, done = list(places), 0
+        stream = partial(self._stream, max_new_tokens=max_new_tokens)
+        for number, answer in self._within_memory(asked, batch_size, stream):
+            for place in places[asked[number]]:
+                answers[place] = list(answer)
+                done += 1
             if on_progress is not None:
                 on_progress(done, len(prompts))
         return answers
 
-    def _in_batches(
-        self, order: list[int], prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int
-    ) -> Iterator[tuple[list[int], list[list[int]]]]:
-        start, size = 0, batch_size
-        while start < len(order):
-            chosen = order[start : start + size]
+    def _within_memory(
+        self,
+        prompts: Sequence[Sequence[int]],
+        size: int,
+        stream: Callable[[list[Sequence[int]], int], Iterator[tuple[int, Said]]],
+    ) -> Iterator[tuple[int, Said]]:
+        """What `stream` says of each prompt, by number; where memory runs out, with half as many rows at once."""
+        waiting = list(range(len(prompts)))
+        while waiting:
+            left = dict.fromkeys(waiting)
             try:
-                tokens = self._answers([self._fitted(prompts[i], max_new_tokens) for i in chosen], max_new_tokens)
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                if size == 1:
+                for number, said in stream([prompts[i] for i in waiting], size):
+                    del left[waiting[number]]
+                    yield waiting[number], said
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
                     raise
-                size = max(1, size // 2)
-                note(f"out of memory in evaluation ({type(error).__name__}): batch size is now {size}")
-                continue
-            yield chosen, tokens
-            start += len(chosen)
+                size = self._halved(size, type(error).__name__)
+            waiting = list(left)
+
+    def _halved(self, size: int, why: str) -> int:
+        if size == 1:
+            raise DoesNotFit(
+                "memory runs out while a single prompt is answered",
+                fix="free memory, or make prompts and answers shorter: evaluate.max_new_tokens, evaluate.few_shot",
+            )
+        self._say(f"out of memory in evaluation ({why}): batch size is now {size // 2}", self.shrunk)
+        return size // 2
+
+    def _say(self, message: str, *lists: list[str]) -> None:
+        """Tell the user, once."""
+        if message not in self.said:
+            note(message)
+            for one in (self.said, *lists):
+                one.append(message)
+
+    def _is_flat(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> bool:
+        """Whether flat tokens answer these prompts; if not, the reason is told."""
+        reason = why_not_flat_answers(self.loaded, self._longest(prompts, max_new_tokens))
+        if reason and self.loaded.kind != "seq2seq":
+            self._say(f"answers come from the transformers class on padded batches, because {reason}")
+        return not reason
+
+    def _longest(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+        own = max((len(prompt) for prompt in prompts), default=0)
+        return own + max_new_tokens + num_virtual_tokens(self.loaded.model)
+
+    def _stream(
+        self, prompts: Sequence[Sequence[int]], size: int, *, max_new_tokens: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        if not self._is_flat(prompts, max_new_tokens):
+            yield from self._in_batches(prompts, max_new_tokens, size)
+            return
+        generator, longest = self._flat.generator(self.tokenizer.stop_ids), self._longest(prompts, max_new_tokens)
+        fits = rows_that_fit(size, generator.slot_bytes(longest), free_bytes())
+        if fits < size:
+            message = f"{size} rows of {longest} tokens would not fit into memory: batch size is now {fits}"
+            self._say(message, self.shrunk)
+        yield from self._flat.answers(generator, prompts, max_new_tokens=max_new_tokens, num_rows=fits)
+
+    def _in_batches(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, size: int
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Batches of prompts of like length."""
+        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            yield from zip(chosen, self._answers([list(prompts[i]) for i in chosen], max_new_tokens), strict=True)
 
     def _fitted(self, prompt: Sequence[int], max_new_tokens: int) -> list[int]:
         room = None if self.max_len is None else max(1, self.max_len - max_new_tokens)
-        return list(prompt)[-room:] if room else list(prompt)
+        return (list(prompt)[-room:] if room else list(prompt)) or [self.tokenizer.pad_id]
 
     @torch.inference_mode()
     def _answers(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
@@ -177,23 +244,31 @@ class Engine:
         return [shown_number(self.scale.restored(float(value_1[0]))) for value_1 in outputs]
 
     def _outputs(self, inputs: Sequence[Sequence[int]], batch_size: int) -> list[Tensor]:
-        """What the head says of each input: [C]."""
-        model: Any = self.loaded.model
+        """What the head says of each input: [C]; a prefix that inputs share is read once."""
         found: list[Tensor] = [torch.empty(0)] * len(inputs)
+        ways = partial(self._heads, flat=self._is_flat(inputs, 0))
+        for index, logits_C in self._within_memory(inputs, batch_size, ways):
+            found[index] = logits_C
+        return found
+
+    def _heads(self, inputs: Sequence[Sequence[int]], size: int, *, flat: bool) -> Iterator[tuple[int, Tensor]]:
+        if flat:
+            generator = self._flat.generator(())
+            yield from self._flat.outputs(generator, inputs, num_rows=size)
+            return
+        model: Any = self.loaded.model
         order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        pad = self.tokenizer.pad_id
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
             longest = len(inputs[chosen[0]])
-            pad = self.tokenizer.pad_id
             rows = [list(inputs[i]) + [pad] * (longest - len(inputs[i])) for i in chosen]
             masks = [[1] * len(inputs[i]) + [0] * (longest - len(inputs[i])) for i in chosen]
             logits_BC = model(
                 input_ids=torch.tensor(rows, device=self.loaded.device),
                 attention_mask=torch.tensor(masks, device=self.loaded.device),
             ).logits
-            for index, logits_C in zip(chosen, logits_BC, strict=True):
-                found[index] = logits_C
-        return found
+            yield from zip(chosen, logits_BC, strict=True)
 
     @torch.inference_mode()
     def text_loss(self, texts: Sequence[str], *, max_seq_len: int = 512) -> TextLoss:
@@ -222,6 +297,21 @@ class Engine:
 def _until_stop(tokens: list[int], stop: set[int]) -> list[int]:
     end = next((i for i, token in enumerate(tokens) if token in stop), len(tokens))
     return tokens[:end]
+
+
+def decode_seconds(loaded: LoadedModel, tokenizer: Tokenizer, num_rows: int) -> float:
+    """Measured seconds of one more token for `num_rows` short rows, as `generate` gives them; prompts not counted."""
+    endless = copy(tokenizer)
+    endless.stop_ids = ()
+    engine = Engine(loaded, endless)
+    draw = torch.Generator().manual_seed(0)
+    prompts = torch.randint(0, tokenizer.vocab_size, (num_rows, PROBE_TOKENS), generator=draw).tolist()
+    seconds = []
+    for num_tokens in (1, 1, 1 + PROBE_TOKENS):  # the first is warm-up
+        began = time.perf_counter()
+        engine.generate(prompts, max_new_tokens=num_tokens, batch_size=num_rows)
+        seconds.append(time.perf_counter() - began)
+    return max(seconds[2] - seconds[1], seconds[2] / 4) / PROBE_TOKENS
 
 
 def load_engine(base: Path, artefact: Path | None = None) -> Engine:

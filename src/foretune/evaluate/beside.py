@@ -22,6 +22,7 @@ from foretune.stats.verdict import verdict
 __all__ = ["Beside", "beside", "similarity_of"]
 
 ALPHA = 0.05
+MOST_LACKING = 0.05  # of the samples that may be missing before a claim is withheld
 
 
 class Beside(NamedTuple):
@@ -76,20 +77,24 @@ def _claims(
     results = [_compared(case, scoring, system, tuned, system.answered, test) for system in rivals]
     adjusted = holm([result.p_value for result in results]) if results else []
     return tuple(
-        _claim(case, scoring, system, result, p_adjusted)
+        _claim(case, scoring, system, result, p_adjusted, len(test.samples))
         for system, result, p_adjusted in zip(rivals, results, adjusted, strict=True)
     )
 
 
-def _claim(case: Case, scoring: Scoring, system: System, result: PairedResult, p_adjusted: float) -> SideClaim:
+def _claim(
+    case: Case, scoring: Scoring, system: System, result: PairedResult, p_adjusted: float, num_samples: int
+) -> SideClaim:
     said = verdict(result, case.job.evaluate.advanced.margin).value
+    has_gaps = result.n < (1 - MOST_LACKING) * num_samples
+    is_proven = said not in ("better", "worse") or p_adjusted < ALPHA
     return SideClaim(
         system=system.name,
         metric=scoring.primary,
         n=result.n,
         delta=_delta(result),
         p_adjusted=p_adjusted,
-        verdict="inconclusive" if said in ("better", "worse") and p_adjusted >= ALPHA else said,
+        verdict=said if is_proven and not has_gaps else "inconclusive",
     )
 
 

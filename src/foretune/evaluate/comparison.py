@@ -14,7 +14,7 @@ from foretune.evaluate.hosted import HOSTED
 from foretune.evaluate.judge import Judged
 from foretune.evaluate.metrics import EXACT_MATCH, Scoring
 from foretune.evaluate.scorers.classification import Labels, class_report
-from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores
+from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores, paired_rows
 from foretune.evaluate.systems import FINE_TUNED, System
 from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, Similarity, SystemResult
 from foretune.stats.paired import PairedResult
@@ -26,6 +26,7 @@ __all__ = ["Comparison", "Judgement", "compare_answers", "judge", "unjudged", "u
 # What is assumed of a test split that is not there: systems that differ on a fifth of the samples, ten points apart.
 USUAL_DISCORDANCE = Spread("discordance", 0.2)
 USUAL_DIFFERENCE = 0.1
+MOST_UNSCORED = 0.05  # of the samples that may lack a score before the verdict is withheld
 
 
 class Judgement(NamedTuple):
@@ -67,13 +68,11 @@ def compare_answers(
     heard = [system for system in systems if system.answered]
     tables = {system.name: _scored(scoring, system, test) for system in heard}
     margin = case.job.evaluate.advanced.margin
-    result = compare_scores(
-        scoring.primary, tables[baseline], tables[FINE_TUNED], groups=test.groups, look=test.look, margin=margin
-    )
+    case.warnings += [warning for name, table in tables.items() for warning in _unscored_warnings(name, table)]
     return Comparison(
         systems=tuple(_result(system, tables[system.name].metrics, _hour_usd(case)) for system in heard),
         baseline=baseline,
-        judgement=judge(result, margin),
+        judgement=_judged(scoring.primary, tables[baseline], tables[FINE_TUNED], test, margin),
         answers=[answer for system in heard for answer in _answers(system, tables[system.name], test.samples)],
         human_queue=[_queued(sample, text) for sample, text in zip(test.samples, tuned.predictions, strict=True)],
         confusion=_confusion(scoring, tuned.predictions, test.targets),
@@ -87,6 +86,42 @@ def _scored(scoring: Scoring, system: System, test: HeldOut) -> ScoreTable:
     """The scores of the answers that are there; a missing one is scored nowhere, least of all 0."""
     rows = system.answered
     return scoring.score([system.predictions[row] for row in rows], [test.targets[row] for row in rows])
+
+
+def _judged(metric: str, baseline: ScoreTable, tuned: ScoreTable, test: HeldOut, margin: float) -> Judgement:
+    """The judgement on the samples that both systems have a score for; none where too many have not."""
+    num_lacking = int((~paired_rows(metric, baseline, tuned)).sum())
+    if num_lacking == tuned.n:
+        return without_verdict(unjudged(), metric, num_lacking, tuned.n)
+    result = compare_scores(metric, baseline, tuned, groups=test.groups, look=test.look, margin=margin)
+    said = judge(result, margin)
+    if not num_lacking:
+        return said
+    if num_lacking > MOST_UNSCORED * tuned.n:
+        return without_verdict(said, metric, num_lacking, tuned.n)
+    told = f"{said.verdict.reason} {metric} gave no score for {num_lacking} of {tuned.n} samples; they are left out."
+    return said._replace(verdict=said.verdict._replace(reason=told))
+
+
+def without_verdict(said: Judgement, metric: str, num_lacking: int, num_samples: int) -> Judgement:
+    """The same figures, and no verdict: what is missing could turn it."""
+    reason = (
+        f"No verdict: {metric} gave no score for {num_lacking} of {num_samples} samples, more than "
+        f"{MOST_UNSCORED:.0%}; mend it and evaluate again, the answers are kept."
+    )
+    return said._replace(n_needed=None, verdict=Verdict("inconclusive", reason))
+
+
+def _unscored_warnings(system: str, table: ScoreTable) -> list[str]:
+    """What to say of a system's answers that the user's own scorers gave no number for."""
+    found = []
+    for metric, rows in table.unscored.items():
+        first = min(rows)
+        found.append(
+            f"{metric}: {len(rows)} of {table.n} answers of {system} have no score (row {first}: {rows[first]}); "
+            "they are left out, never scored 0"
+        )
+    return found
 
 
 def _hour_usd(case: Case) -> float:
@@ -170,6 +205,7 @@ def _answers(system: System, table: ScoreTable, samples: Sequence[Sample]) -> li
             prediction=system.predictions[place],
             expected=samples[place].target,
             scores=table.of_sample(row),
+            unscored=table.unscored_of(row),
             seconds=system.answer_seconds[place] if system.answer_seconds else None,
             cost_usd=system.answer_costs_usd[place] if system.answer_costs_usd else None,
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from foretune.evaluate.hosted import Hosted, choose_prompt, hosted_answers, host
 from foretune.evaluate.judge import JUDGE_FILE, Judged, judge_answers
 from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
 from foretune.evaluate.noisy import PREFIX, noisy_scores, noisy_twins
+from foretune.evaluate.optimise import Proposal, optimised_prompts, propose
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.rating import human_preferences
 from foretune.evaluate.retrieval import read_passages
@@ -129,6 +131,8 @@ def _asking(case: Case) -> _Asking:
         library,
     )
     hosted = hosted_models(job.evaluate)
+    if job.evaluate.advanced.optimise_prompt and search.validation:
+        search = replace(search, proposed=_optimised(case, search, hosted, limit))
     choice = Choice(
         *case.journal.once(
             "prompts",
@@ -145,6 +149,24 @@ def _asking(case: Case) -> _Asking:
     prompts = search.chosen(choice)
     ways, tried = _hosted_prompts(case, scoring, hosted, search, prompts, limit)
     return _Asking(scoring, choice._replace(candidates=[*choice.candidates, *tried]), prompts, limit, ways)
+
+
+def _optimised(case: Case, search: Search, hosted: list[Hosted], limit: int) -> list[Prompt]:
+    """Prompts that the optimiser proposes; its steps are kept, and it knows no test sample."""
+    count = case.job.evaluate.advanced.optimise_prompt
+    endpoint = hosted[0].endpoint if hosted else None
+    rows = case.journal.once(
+        "proposals", lambda: propose(search, count, chat=case.models.chat("base"), endpoint=endpoint)
+    )
+    return optimised_prompts(
+        search,
+        [Proposal(*row) for row in rows],
+        case.models.chat("base"),
+        max_new_tokens=limit,
+        batch_size=case.batch_size,
+        once=case.journal.once,
+        on_progress=case.on_progress,
+    )
 
 
 def _hosted_prompts(
@@ -274,6 +296,7 @@ def _general_scores(case: Case, which: Which) -> Scores:
             knows_skills=is_pebble(case.job.base, Tokenizer.from_folder(case.models.base_folder)),
             num_samples=case.job.evaluate.advanced.probe_samples,
             batch_size=case.batch_size,
+            languages=tuple(case.job.data.language_shares),
         )
 
     scores: Scores = case.journal.once(f"skills_{which}", compute)

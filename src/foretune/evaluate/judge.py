@@ -28,6 +28,8 @@ INSTRUCTIONS = """You compare two answers to the same request. Judge only what t
 which one comes first. Mark both from 1 (bad) to 5 (good) on each of: {criteria}. Then say which is better as a whole.
 Reply with one JSON object and nothing else, of this form:
 {{"A": {marks}, "B": {marks}, "winner": "A" or "B" or "tie"}}"""
+AGAIN = """Your answer was not of the form asked for. Reply with the JSON object alone: no words before or after it, \
+no code fence, every key as shown, and "winner" exactly one of "A", "B", "tie"."""
 OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 Winner = Literal["candidate", "baseline", "tie"]
 
@@ -128,21 +130,27 @@ class _Pair(NamedTuple):
 
 
 def _judged(endpoint: Endpoint, pair: _Pair, place: int, once: Once, costs: list[float | None]) -> _Judged | None:
-    """Both orders of one pair; None where the judge spoke nonsense in one."""
+    """Both orders of one pair; None where the judge spoke nonsense in one, twice."""
     if pair.candidate.strip() == pair.baseline.strip():
         tie = _Vote("tie", {}, {})
         return _Judged(tie, tie, is_equal=True)
     votes = []
     for is_first in (True, False):
-        asked = partial(_asked, endpoint, pair, is_first)
-        text, cost = once(f"judge/{place}/{'ab' if is_first else 'ba'}", asked)
+        step = f"judge/{place}/{'ab' if is_first else 'ba'}"
+        text, cost = once(step, partial(_asked, endpoint, pair, is_first))
         costs.append(cost)
-        votes.append(_vote(text, is_first, pair.criteria))
+        vote = _vote(text, is_first, pair.criteria)
+        if vote is None:
+            text, cost = once(f"{step}/again", partial(_asked, endpoint, pair, is_first, text))
+            costs.append(cost)
+            vote = _vote(text, is_first, pair.criteria)
+        votes.append(vote)
     first, second = votes
     return _Judged(first, second) if first is not None and second is not None else None
 
 
-def _asked(endpoint: Endpoint, pair: _Pair, candidate_first: bool) -> list[Any]:
+def _asked(endpoint: Endpoint, pair: _Pair, candidate_first: bool, nonsense: str | None = None) -> list[Any]:
+    """The judge's answer and its cost; after `nonsense` it is told the form once more."""
     shown = (pair.candidate, pair.baseline) if candidate_first else (pair.baseline, pair.candidate)
     marks = "{" + ", ".join(f'"{name}": 1 to 5' for name in pair.criteria) + "}"
     turns = "\n".join(f"{turn.role}: {turn.content}" for turn in pair.sample.prompt)
@@ -150,6 +158,8 @@ def _asked(endpoint: Endpoint, pair: _Pair, candidate_first: bool) -> list[Any]:
     asked = f"[request]\n{turns}{target}\n\n[answer A]\n{shown[0]}\n\n[answer B]\n{shown[1]}"
     told = INSTRUCTIONS.format(criteria=", ".join(pair.criteria), marks=marks)
     messages = [{"role": "system", "content": told}, {"role": "user", "content": asked}]
+    if nonsense is not None:
+        messages += [{"role": "assistant", "content": nonsense[:2000]}, {"role": "user", "content": AGAIN}]
     reply = endpoint.reply(messages, max_tokens=MAX_TOKENS)
     return [reply.text, reply.cost_usd]
 

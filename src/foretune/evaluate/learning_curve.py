@@ -240,8 +240,15 @@ def _record(
         prompted_score=prompted,
         stopped_early=stopped,
         advice=_advice(found, measured, prompted, margin, stopped),
+        sample_scores=_sample_scores(measured[-1].table, case.primary, validation),
         warnings=tuple(case.warnings),
     )
+
+
+def _sample_scores(table: ScoreTable, metric: str, validation: Sequence[Sample]) -> dict[str, float]:
+    """Scores by sample id, to be paired with those of other systems; none of a metric that is no mean."""
+    scores = table.scores.get(metric)
+    return {} if scores is None else {s.id: float(score) for s, score in zip(validation, scores, strict=True)}
 
 
 def _prompted(case: Case) -> float | None:

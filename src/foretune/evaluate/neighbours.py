@@ -33,6 +33,25 @@ class Neighbours:
         order = np.argsort(-(self._rows_ND @ query_D), kind="stable")
         return [int(place) for place in order[:count]]
 
+    def spread(self, count: int) -> list[int]:
+        """Places of `count` texts that cover the rest: the most typical first, then always the one farthest from all.
+
+        Greedy k-center by cosine distance (Gonzalez 1985), which is at most twice as far from covering as the best.
+        """
+        num = len(self._rows_ND)
+        if not num or count < 1:
+            return []
+        first = int(np.argmax(self._rows_ND @ self._rows_ND.mean(axis=0)))
+        chosen = [first]
+        nearest_N = self._rows_ND @ self._rows_ND[first]
+        nearest_N[first] = np.inf
+        while len(chosen) < min(count, num):
+            farthest = int(np.argmin(nearest_N))
+            chosen.append(farthest)
+            nearest_N = np.maximum(nearest_N, self._rows_ND @ self._rows_ND[farthest])
+            nearest_N[farthest] = np.inf
+        return chosen
+
 
 def _counts(text: str) -> Float32Array:
     """(D,) how often each hashed n-gram of bytes occurs, case aside."""

@@ -29,6 +29,7 @@ __all__ = [
 MAX_POOL = 2000  # training samples that neighbours are looked for among
 NUM_PASSAGES = (1, 3, 5)  # tried for the retrieval baseline
 SPARE = 4  # times as many examples at hand as wanted, so that shorter ones can stand in for those that do not fit
+BOUNDARY_TOKENS = 8  # by which an example's size may differ from prompt to prompt, where texts meet
 ZERO_SHOT = "zero_shot"
 FOUND = "These passages may help:"
 
@@ -98,10 +99,14 @@ def ask(prompt: Prompt, samples: Iterable[Sample], chat: ChatEngine, max_new_tok
     An example that does not fit makes room for the next wanted one that does.
     """
     room = chat.room(max_new_tokens)
-    return [_asked(prompt, sample, chat, room) for sample in samples]
+    sizes: dict[tuple[int, str], int] = {}
+    return [_asked(prompt, sample, chat, room, sizes) for sample in samples]
 
 
-def _asked(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None) -> Asked:
+def _asked(
+    prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None, sizes: dict[tuple[int, str], int]
+) -> Asked:
+    """`sizes` remembers how many tokens an example takes, so that most that do not fit need not be tried."""
     shots = prompt.shots(sample)
     wanted = shots[: prompt.num_shots]
     ids = chat.prompt_ids(prompt.messages(sample, wanted))
@@ -111,9 +116,15 @@ def _asked(prompt: Prompt, sample: Sample, chat: ChatEngine, room: int | None) -
         return Asked(_with_fewer_passages(prompt, sample, chat, room), 0)
     chosen: list[Sample] = []
     ids = chat.prompt_ids(prompt.messages(sample, chosen))
+    num_bare, own = len(ids), _parted(sample)[0]
     for shot in shots:
         if len(chosen) == prompt.num_shots:
             break
+        size = sizes.get((id(shot), own))
+        if size is not None and len(ids) + size > room + BOUNDARY_TOKENS:
+            continue
+        if size is None:
+            sizes[id(shot), own] = len(chat.prompt_ids(prompt.messages(sample, [shot]))) - num_bare
         longer = chat.prompt_ids(prompt.messages(sample, [*chosen, shot]))
         if len(longer) <= room:
             chosen.append(shot)
@@ -159,6 +170,7 @@ def zero_shot_prompts(instructions: Sequence[str], labels: Sequence[str]) -> lis
 def few_shot_prompts(sizes: Sequence[int], examples: Examples, seed: int, zero_shot: Prompt) -> list[Prompt]:
     """For each number of examples the nearest ones and a random draw; two draws where there is only one number.
 
+    For the largest number also the examples that are most unlike each other.
     Where `zero_shot`, the best prompt without examples, is not the plain one, the nearest examples behind it too.
     """
     wanted = sorted({size for size in sizes if size > 0}, reverse=True)
@@ -167,6 +179,7 @@ def few_shot_prompts(sizes: Sequence[int], examples: Examples, seed: int, zero_s
     prompts = [examples.nearest_prompt(size) for size in wanted]
     draws = wanted * 2 if len(wanted) == 1 else wanted
     prompts += [examples.random_prompt(size, seed, number) for number, size in enumerate(draws, start=1)]
+    prompts.append(examples.diverse_prompt(wanted[0]))
     if zero_shot.name != ZERO_SHOT:
         prompts.append(_behind(zero_shot, prompts[0]))
     return prompts
@@ -194,6 +207,18 @@ class Examples:
         """The training samples most like the question, another choice for each question."""
         description = f"the {num_shots} training examples most like the question"
         return Prompt(f"nearest_{num_shots}", description, num_shots=num_shots, picker=self)
+
+    def diverse_prompt(self, num_shots: int) -> Prompt:
+        """The same training samples before every question, which cover all of them as well as so few can."""
+        picked = self._neighbours.spread(SPARE * num_shots)
+        description = f"{num_shots} training examples that differ most from each other"
+        picker = _Fixed(tuple(self.samples[place] for place in picked))
+        return Prompt(f"diverse_{num_shots}", description, num_shots=num_shots, picker=picker)
+
+    def fixed_prompt(self, name: str, description: str, places: Sequence[int], told: str) -> Prompt:
+        """The training samples at these places before every question, with an instruction behind the system message."""
+        picker = _Fixed(tuple(self.samples[place] for place in places))
+        return Prompt(name, description, told=told, num_shots=len(places), picker=picker if places else None)
 
     def random_prompt(self, num_shots: int, seed: int, draw: int) -> Prompt:
         """The same randomly drawn training samples before every question, their answers as different as can be."""

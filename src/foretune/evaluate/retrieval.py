@@ -52,7 +52,11 @@ class Bm25:
 
     def passages(self, sample: Sample, count: int) -> list[str]:
         """At most `count` passages for the sample's input, the best first, ties by place."""
-        scores = self.scores(sample.input_text)
+        return self.best(sample.input_text, count)
+
+    def best(self, query: str, count: int) -> list[str]:
+        """At most `count` passages for a text, the best first, ties by place."""
+        scores = self.scores(query)
         best = sorted(scores, key=lambda number: (-scores[number], number))[:count]
         return [self._passages[number] for number in best]
 

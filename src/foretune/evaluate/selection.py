@@ -49,22 +49,26 @@ class Search:
     instructions: Sequence[str] = ()
     seed: int = 0
     library: Library | None = None
+    proposed: Sequence[Prompt] = ()  # by the optimiser, tried like all others
 
     @cached_property
     def zero_shot_prompts(self) -> list[Prompt]:
         """Candidates without examples, the plain one first."""
-        return zero_shot_prompts(self.instructions, self.scoring.labels or ())
+        usual = zero_shot_prompts(self.instructions, self.scoring.labels or ())
+        return [*usual, *(prompt for prompt in self.proposed if not prompt.num_shots)]
 
     def few_shot_prompts(self, zero_shot: Prompt) -> list[Prompt]:
         """Candidates with examples, once the best prompt without is known."""
-        return few_shot_prompts(self.few_shot, self._examples, self.seed, zero_shot)
+        usual = few_shot_prompts(self.few_shot, self.examples, self.seed, zero_shot)
+        return [*usual, *(prompt for prompt in self.proposed if prompt.num_shots)]
 
     def retrieval_prompts(self, zero_shot: Prompt) -> list[Prompt]:
         """Candidates with passages of the job's documents, once the best prompt without is known."""
         return [] if self.library is None else retrieval_prompts(self.library, zero_shot)
 
     @cached_property
-    def _examples(self) -> Examples:
+    def examples(self) -> Examples:
+        """Training samples that can stand before a question."""
         return Examples(self.train, self.seed)
 
     def chosen(self, choice: Choice) -> dict[str, Prompt]:

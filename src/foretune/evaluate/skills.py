@@ -1,8 +1,9 @@
-"""What the model could do before: general skills, or how well it predicts general text, before and after training."""
+"""What the model could do before training and can do after it: general skills, general text, languages."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,15 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.data.world.skills import SKILLS, ProbeSample, general_text, probe
 from foretune.engine.chat import ChatEngine
 from foretune.evaluate.metrics import BITS_PER_BYTE, EXACT_MATCH
+from foretune.evaluate.probe_sets import (
+    CHOICES,
+    FORMAT_PREFIX,
+    TEXT_PREFIX,
+    choice_scores,
+    format_samples,
+    probe_languages,
+    probe_texts,
+)
 from foretune.evaluate.scorers.text import exact_match
 from foretune.models.base import EMBEDDED, resolve_base
 from foretune.records.evaluation import SkillScore
@@ -44,16 +54,30 @@ def is_pebble(base: str, tokenizer: Tokenizer) -> bool:
     return base == EMBEDDED or tokenizer.fingerprint == Tokenizer.from_folder(resolve_base(EMBEDDED)).fingerprint
 
 
-def general_scores(chat: ChatEngine, *, knows_skills: bool, num_samples: int, batch_size: int) -> Scores:
-    """Exact match per sample of each skill, or bits per byte of general texts for a model that never learnt them."""
-    if not knows_skills:
-        return {GENERAL_TEXT: bits_of_texts(chat.engine, general_text(NUM_TEXTS))}
-    samples = [sample for skill in SKILLS for sample in probe(skill, num_samples, PROBE_SEED)]
-    answers = _answers(chat, samples, batch_size)
-    scores: Scores = {skill: [] for skill in SKILLS}
-    for sample, answer in zip(samples, answers, strict=True):
+def general_scores(
+    chat: ChatEngine, *, knows_skills: bool, num_samples: int, batch_size: int, languages: Sequence[str] = ()
+) -> Scores:
+    """Exact match per sample of each skill that pebble learnt.
+
+    Of other models bits per byte of general texts and of texts in English and in `languages`, sentences with one right
+    end, and instructions of a fixed form.
+    """
+    if knows_skills:
+        samples = [sample for skill in SKILLS for sample in probe(skill, num_samples, PROBE_SEED)]
+        return _matches(chat, samples, batch_size)
+    scores: Scores = {GENERAL_TEXT: bits_of_texts(chat.engine, general_text(NUM_TEXTS))}
+    for code in probe_languages(languages):
+        scores[f"{TEXT_PREFIX}{code}"] = bits_of_texts(chat.engine, probe_texts()[code])
+    scores[CHOICES] = choice_scores(chat.engine)
+    return scores | _matches(chat, format_samples(num_samples), batch_size)
+
+
+def _matches(chat: ChatEngine, samples: Sequence[ProbeSample], batch_size: int) -> Scores:
+    """Exact match by skill, in the order of the samples."""
+    scores: Scores = defaultdict(list)
+    for sample, answer in zip(samples, _answers(chat, samples, batch_size), strict=True):
         scores[sample.skill].append(exact_match(answer, sample.target))
-    return scores
+    return dict(scores)
 
 
 def bits_of_texts(engine: Engine, texts: Sequence[str]) -> list[float]:
@@ -71,8 +95,12 @@ LONGEST_TEXT = 2048  # tokens, for models without a limit of their own
 
 
 def compare_skills(before: Scores, after: Scores) -> list[SkillScore]:
-    """Every skill before and after, with the 95 % interval of the change on the same samples."""
-    return [_skill_score(skill, before[skill], after[skill], _change(skill, before, after)) for skill in before]
+    """Every skill before and after, with the 95 % interval of the change on the same samples.
+
+    Forms that the base never followed are left out: they cannot be lost.
+    """
+    told = [skill for skill in before if not skill.startswith(FORMAT_PREFIX) or any(before[skill])]
+    return [_skill_score(skill, before[skill], after[skill], _change(skill, before, after)) for skill in told]
 
 
 def forgotten(before: Scores, after: Scores) -> list[str]:
@@ -103,7 +131,7 @@ def _answers(chat: ChatEngine, samples: Sequence[ProbeSample], batch_size: int) 
 
 
 def _is_text(skill: str) -> bool:
-    return skill == GENERAL_TEXT
+    return skill == GENERAL_TEXT or skill.startswith(TEXT_PREFIX)
 
 
 def _change(skill: str, before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]]) -> PairedResult:

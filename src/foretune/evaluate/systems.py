@@ -38,6 +38,7 @@ CONSTANT = "constant"
 CONSTANT_SHARE = 0.05  # of the training targets: a rarer answer is no floor worth showing
 MOST_NEW_TOKENS = 256
 SPARE_TOKENS = 8  # beyond the longest training target
+KEPT_SECONDS = 20.0  # of answers that a killed evaluation may lose
 
 Progress = Callable[[str, int, int], None]  # what is being done, samples done, samples in all
 Once = Callable[[str, Callable[[], Any]], Any]  # a step's name and how to compute it -> its value, kept in a journal
@@ -136,8 +137,8 @@ def answers_to(
     on_progress: Progress | None = None,
     once: Once | None = None,
 ) -> System:
-    """Answers to prompts that are tokens already."""
-    began = time.monotonic()
+    """Answers to prompts that are tokens already; that memory ran short meanwhile is a warning."""
+    began, num_shrunk = time.monotonic(), len(chat.engine.shrunk)
 
     def reply(chosen: Sequence[int], num_done: int) -> list[tuple[str, int, float]]:
         started = time.monotonic()
@@ -153,6 +154,7 @@ def answers_to(
     rows = _in_kept_batches(asked, batch_size, name, reply, once)
     usual_shots = Counter(one.num_shots for one in asked).most_common(1)[0][0] if asked else 0
     warning = _too_long_warning(name, asked, chat, max_new_tokens)
+    shrunk = [f"{name}: {message}" for message in chat.engine.shrunk[num_shrunk:]]
     return System(
         name,
         description,
@@ -160,7 +162,7 @@ def answers_to(
         [text for text, _, _ in rows],
         time.monotonic() - began,
         sum(count for _, count, _ in rows),
-        [warning] if warning else [],
+        [*([warning] if warning else []), *shrunk],
         [seconds for _, _, seconds in rows],
     )
 
@@ -172,16 +174,22 @@ def _in_kept_batches(
     reply: Callable[[Sequence[int], int], list[tuple[str, int, float]]],
     once: Once | None,
 ) -> list[tuple[str, int, float]]:
-    """Text, tokens and seconds of each answer; batches of prompts of like length, as the engine makes them itself."""
-    order = sorted(range(len(asked)), key=lambda place: -len(asked[place].ids))
+    """Text, tokens and seconds of each answer, the longest prompts first.
+
+    With `once` answers are kept a part at a time: one batch, then twice as many as long as that took little time, as
+    the engine answers many faster than few. A part that is there already says itself how large it was.
+    """
     if once is None:
         return reply(range(len(asked)), 0) if asked else []
+    order = sorted(range(len(asked)), key=lambda place: -len(asked[place].ids))
     rows: list[tuple[str, int, float]] = [("", 0, 0.0)] * len(asked)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        kept = once(f"{name}/{start}", partial(reply, chosen, start))
-        for place, (text, count, seconds) in zip(chosen, kept, strict=True):
+    start, size = 0, batch_size
+    while start < len(order):
+        kept = once(f"{name}/{start}", partial(reply, order[start : start + size], start))
+        for place, (text, count, seconds) in zip(order[start : start + len(kept)], kept, strict=True):
             rows[place] = text, count, seconds
+        start += len(kept)
+        size = max(batch_size, len(kept) * (2 if sum(row[2] for row in kept) < KEPT_SECONDS / 2 else 1))
     return rows
 
 

@@ -44,6 +44,11 @@ class Gpu:
         return self.compute_capability >= 8.0
 
     @property
+    def has_fp16(self) -> bool:
+        """Whether fp16 is fast: tensor cores, from compute capability 7.0 on."""
+        return self.compute_capability >= 7.0
+
+    @property
     def device(self) -> Device | None:
         """The catalogue's entry, or None for a device that it does not know."""
         return find_device(self.name)

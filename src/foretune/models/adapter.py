@@ -19,7 +19,7 @@ from foretune.models.linear import head_names, layer_sides, linear_layers
 from foretune.models.load import LoadedModel
 from foretune.models.lora import DoraLinear, LoraLinear, LowRank, Variant, low_rank_layer
 from foretune.models.quantise import QuantisedLinear
-from foretune.models.shapes import default_targets
+from foretune.models.shapes import block_of, default_targets
 from foretune.models.virtual import KeyValuePrefix, SoftPrompt, attach_prefix, attach_soft_prompt
 from foretune.records.base import write_atomically
 
@@ -66,13 +66,18 @@ def attach_lora(
     target_modules: Sequence[str] = (),
     seed: int = 0,
     variant: Variant = "lora",
+    top_layers: int = 0,
+    blocks: Sequence[int] = (),
 ) -> list[str]:
     """Freeze the model and put adapters on the chosen linear layers; returns their names.
 
-    `target_modules`: last parts of names, `["all-linear"]`, or empty for the family's default. Raises ConfigError where
-    a name matches nothing or the rank is larger than a layer.
+    `target_modules`: last parts of names, `["all-linear"]`, or empty for the family's default. `top_layers`: in the
+    last so many blocks alone (0: in all); `blocks`: in these alone (empty: in all). Raises ConfigError where a name
+    matches nothing, the rank is larger than a layer, or there are fewer blocks.
     """
     names = _chosen_layers(loaded, target_modules)
+    wanted = _top_blocks(loaded, names, top_layers) if top_layers else blocks
+    names = [name for name in names if not wanted or block_of(name) in wanted]
     _check_rank(loaded.model, names, rank)
     torch.manual_seed(seed)
     loaded.model.requires_grad_(False)
@@ -83,6 +88,22 @@ def attach_lora(
     if head is not None:
         head.requires_grad_(True)
     return names
+
+
+def _top_blocks(loaded: LoadedModel, names: Sequence[str], top_layers: int) -> Sequence[int]:
+    """The numbers of the last blocks. Raises ConfigError where there are fewer, or blocks of two kinds."""
+    count = 1 + max(block_of(name) for name in names)
+    if loaded.kind == "seq2seq":
+        raise ConfigError(
+            f"adapters in the last {top_layers} blocks alone need a decoder-only model, got a {loaded.kind} model",
+            fix="train.advanced.top_layers = 0",
+        )
+    if top_layers > count:
+        raise ConfigError(
+            f"top_layers {top_layers} is more than the {count} blocks of this {loaded.family} model",
+            fix=f"train.advanced.top_layers = {max(1, count // 4)}",
+        )
+    return range(count - top_layers, count)
 
 
 def _check_rank(model: nn.Module, names: Sequence[str], rank: int) -> None:
@@ -148,7 +169,7 @@ def _lora_config(loaded: LoadedModel, base: str) -> dict[str, Any]:
         "lora_dropout": first.dropout,
         "use_rslora": first.variant == "rslora",
         "use_dora": first.variant == "dora",
-        "target_modules": _target_names(lora, loaded),
+        **_chosen_by(lora, loaded),
         "bias": "none",
         "fan_in_fan_out": first.conv1d or (isinstance(first.base, QuantisedLinear) and first.base.was_conv1d),
         "modules_to_save": [_head_name(loaded)] if _head(loaded) is not None else None,
@@ -156,12 +177,17 @@ def _lora_config(loaded: LoadedModel, base: str) -> dict[str, Any]:
     }
 
 
-def _target_names(lora: dict[str, LowRank], loaded: LoadedModel) -> list[str]:
-    """Short names where they pick exactly the adapted layers, else the full ones."""
+def _chosen_by(lora: dict[str, LowRank], loaded: LoadedModel) -> dict[str, Any]:
+    """Short names where they pick exactly the adapted layers, of all blocks or of some; else the full ones."""
     short = sorted({name.rpartition(".")[2] for name in lora})
     others = [name for name, _ in linear_layers(loaded.model) if not name.endswith(".base")]
-    clash = any(name.rpartition(".")[2] in short for name in others)
-    return sorted(lora) if clash else short
+    blocks = sorted({block_of(name) for name in lora})
+    clashes = [name for name in others if name.rpartition(".")[2] in short]
+    if not clashes:
+        return {"target_modules": short}
+    if blocks[0] >= 0 and not any(block_of(name) in blocks for name in clashes):
+        return {"target_modules": short, "layers_to_transform": blocks}
+    return {"target_modules": sorted(lora)}
 
 
 def _prompt_config(prompt: SoftPrompt, loaded: LoadedModel, base: str) -> dict[str, Any]:
@@ -266,8 +292,13 @@ def _places(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> dict[s
         dropout=float(config.get("lora_dropout", 0.0)),
         target_modules=_targets(config["target_modules"]),
         variant="dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora",
+        blocks=_blocks(config.get("layers_to_transform")),
     )
     return _adapter_places(loaded)
+
+
+def _blocks(value: int | Sequence[int] | None) -> Sequence[int]:
+    return [value] if isinstance(value, int) else value or ()
 
 
 def _targets(value: str | Sequence[str]) -> Sequence[str]:

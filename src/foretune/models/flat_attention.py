@@ -1,8 +1,8 @@
 """Attention over flat tokens: a segment table instead of masks, a prefix shared by many sequences computed once.
 
 Tokens lie in depth-first order of a token tree: a segment, then everything that continues it. A segment sees itself
-causally and its ancestors whole; nothing else, so sequences cannot leak into each other. Rotary embedding: Su et al.
-2021, arXiv 2104.09864.
+causally and its ancestors whole; nothing else, so sequences cannot leak into each other. In bf16 on a GPU it is flash
+attention (`flat_varlen.py`), everywhere else tiles of plain torch.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -12,31 +12,20 @@ causally and its ancestors whole; nothing else, so sequences cannot leak into ea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foretune.models.flat_segments import Heads, Segment, rotary_tables, rotate
+from foretune.models.flat_varlen import FLASH, varlen_attention
+from foretune.models.kernels import Kernels, TileTable, usable
+
 __all__ = ["Heads", "Segment", "flat_attention", "rotary_tables"]
 
 TILE = 128  # queries at once: scores of a tile stay in the processor's cache
-
-
-class Segment(NamedTuple):
-    """Tokens [start, end); those in [end, reach) continue it and see all of it."""
-
-    start: int
-    end: int
-    reach: int
-
-
-class Heads(NamedTuple):
-    """Query heads, key heads, width of one."""
-
-    num: int
-    num_keys: int
-    width: int
 
 
 class _Tile(NamedTuple):
@@ -61,21 +50,6 @@ def _tiles(segments: Sequence[Segment]) -> Iterator[_Tile]:
             yield _Tile(start, min(start + TILE, segment.end), segment.start, tuple(path))
         if segment.reach > segment.end:
             path.append(segment)
-
-
-def rotary_tables(positions_T: Tensor, inverse_frequencies: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every position, [T, 1, E / 2] each, always in fp32."""
-    angles = positions_T.float()[:, None, None] * inverse_frequencies.float()
-    return angles.cos() * scale, angles.sin() * scale
-
-
-def _rotate(x_TJE: Tensor, cosine: Tensor, sine: Tensor) -> None:
-    """Rotate heads in place; minus `sine` turns back."""
-    half = x_TJE.shape[-1] // 2
-    first, second = x_TJE[..., :half].float(), x_TJE[..., half:].float()
-    turned = (first * cosine).addcmul_(second, sine, value=-1)
-    x_TJE[..., half:] = (second * cosine).addcmul_(first, sine)
-    x_TJE[..., :half] = turned
 
 
 def _mask(num_queries: int, num_keys: int, group: int, like: Tensor) -> Tensor:
@@ -129,6 +103,53 @@ class _Views:
         return torch.softmax(scores, -1)
 
 
+@lru_cache(maxsize=16)
+def _tile_table(segments: tuple[Segment, ...]) -> TileTable:
+    """The tiles of all segments as the kernels read them."""
+    tiles: list[tuple[int, ...]] = []
+    ranges: list[tuple[int, int]] = []
+    trees: list[tuple[int, int, int]] = []
+    begin = 0
+    for tile in _tiles(segments):
+        if not tile.ancestors and tile.start == tile.origin:
+            if tiles:
+                trees.append((begin, len(tiles), tile.start - tiles[begin][0]))
+            begin = len(tiles)
+        tiles.append((tile.start, tile.end, tile.origin, len(ranges), len(tile.ancestors)))
+        ranges += [(ancestor.start, ancestor.end) for ancestor in tile.ancestors]
+    trees.append((begin, len(tiles), tiles[-1][1] - tiles[begin][0]))
+    return TileTable(*(torch.tensor(rows, dtype=torch.int64) for rows in (tiles, ranges or [(0, 0)], trees)))
+
+
+class _FusedAttention(Function):
+    """The same with fused kernels: saves the product as it came, the result, and one number a query and head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qkv_TC: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        segments: tuple[Segment, ...],
+        heads: Heads,
+        kernels: Kernels,
+    ) -> Tensor:
+        qkv_TC, cosine, sine = qkv_TC.contiguous(), cosine.contiguous(), sine.contiguous()
+        table = _tile_table(segments)
+        out_TC, sums_TH = kernels.attention(qkv_TC, cosine, sine, table, heads)
+        ctx.save_for_backward(qkv_TC, out_TC, sums_TH, cosine, sine)
+        ctx.table, ctx.heads, ctx.kernels = table, heads, kernels
+        return out_TC
+
+    @staticmethod
+    def backward(ctx: Any, dout_TC: Tensor) -> Any:
+        qkv_TC, out_TC, sums_TH, cosine, sine = ctx.saved_tensors
+        dqkv_TC = ctx.kernels.attention_backward(
+            qkv_TC, out_TC, dout_TC.contiguous(), sums_TH, cosine, sine, ctx.table, ctx.heads
+        )
+        return dqkv_TC, None, None, None, None, None
+
+
 class _FlatAttention(Function):
     """Rotary embedding and attention; saves the rotated product alone and computes the probabilities again."""
 
@@ -138,7 +159,7 @@ class _FlatAttention(Function):
     ) -> Tensor:
         rotated_TC = qkv_TC.clone()
         views = _Views(rotated_TC, heads)
-        _rotate(views.all_TJE[:, : heads.num + heads.num_keys], cosine, sine)
+        rotate(views.all_TJE[:, : heads.num + heads.num_keys], cosine, sine)
         out_THE = qkv_TC.new_empty(len(qkv_TC), heads.num, heads.width)
         for tile in _tiles(segments):
             keys_KSE, values_KSE = views.keys(tile, heads.num), views.keys(tile, heads.num + heads.num_keys)
@@ -157,7 +178,7 @@ class _FlatAttention(Function):
         grads_TJE = torch.zeros_like(views.all_TJE, dtype=torch.float32)
         for tile in _tiles(ctx.segments):
             _tile_gradients(views, tile, dout_THE, grads_TJE)
-        _rotate(grads_TJE[:, : heads.num + heads.num_keys], cosine, -sine)
+        rotate(grads_TJE[:, : heads.num + heads.num_keys], cosine, -sine)
         return grads_TJE.view(rotated_TC.shape).to(rotated_TC.dtype), None, None, None, None
 
 
@@ -182,7 +203,19 @@ def _tile_gradients(views: _Views, tile: _Tile, dout_THE: Tensor, grads_TJE: Ten
         done += end - start
 
 
-def flat_attention(qkv_TC: Tensor, cosine: Tensor, sine: Tensor, segments: Sequence[Segment], heads: Heads) -> Tensor:
+def flat_attention(
+    qkv_TC: Tensor,
+    cosine: Tensor,
+    sine: Tensor,
+    segments: Sequence[Segment],
+    heads: Heads,
+    kernels: Kernels | None = None,
+) -> Tensor:
     """Rotate and attend: queries, keys and values side by side [T, (H + 2K) E] -> [T, H E]."""
+    if qkv_TC.is_cuda and qkv_TC.dtype in (torch.bfloat16, torch.float16):
+        return varlen_attention(qkv_TC, cosine, sine, segments, heads, FLASH)
+    if usable(kernels, qkv_TC):
+        fused: Tensor = _FusedAttention.apply(qkv_TC, cosine, sine, tuple(segments), heads, kernels)  # type: ignore[no-untyped-call]
+        return fused
     result: Tensor = _FlatAttention.apply(qkv_TC, cosine, sine, segments, heads)  # type: ignore[no-untyped-call]
     return result

@@ -3,13 +3,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from foretune.config.job import LORA_METHODS, PREFERENCE_METHODS, WHOLE_METHODS, TrainConfig
+from foretune.config.job import LORA_METHODS, WHOLE_METHODS, TrainConfig
 
 __all__ = [
     "FLAT_FAMILIES",
+    "KERNELS_FILE",
+    "are_kernels_built",
     "engine_line",
     "engine_name",
     "frozen_flat_parameters",
@@ -22,7 +26,9 @@ FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # Rotary scalings whose frequencies depend on nothing but the config.
 FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
 # Raised whenever an engine's speed or memory changes, so that older runs no longer speak for it.
-ENGINES = {"flat": "flat-1", "padded": "padded-1"}
+ENGINES = {"fused": "flat-2-fused", "flat": "flat-2", "padded": "padded-1"}
+KERNELS_FILE = "kernels_plain.so"  # built wherever any of the fused kernels is
+FLASH_MULTIPLE, FLASH_WIDEST = 8, 256  # widths of a head that flash attention takes
 DEFAULT_WINDOWS = {"mistral": 4096}  # of a config.json that does not say; transformers 5
 
 
@@ -34,8 +40,10 @@ def why_config_is_not_flat(config: Mapping[str, Any], *, device: str = "cpu", ma
     family = str(config.get("model_type", "unknown"))
     if family not in FLAT_FAMILIES:
         return f"{family} is not one of the flat families ({', '.join(FLAT_FAMILIES)})"
-    if device != "cpu":
+    if device not in ("cpu", "cuda"):
         return f"flat attention has no kernel for {device} yet"
+    if device == "cuda" and (why := _why_no_flash(config)):
+        return why
     window = _window(config, family)
     if window and not 0 < max_seq_len <= window:
         return f"attention slides over {window} tokens and samples may be longer"
@@ -52,6 +60,10 @@ def why_not_flat_in(config: Mapping[str, Any], train: TrainConfig, *, device: st
     """Why a job's training cannot run as flat tokens: by its own wish, its method or its model; empty where it can."""
     if train.advanced.engine == "padded":
         return 'train.advanced.engine = "padded"'
+    if train.advanced.precision == "fp16":
+        return "the run computes in fp16, flat tokens in bf16 or fp32"
+    if device == "cuda" and train.advanced.precision == "fp32":
+        return "flash attention computes in bf16, and this run in fp32"
     return why_method_is_not_flat(train) or why_config_is_not_flat(config, device=device, max_seq_len=max_seq_len)
 
 
@@ -66,8 +78,6 @@ def frozen_flat_parameters(
 
 def why_method_is_not_flat(train: TrainConfig) -> str:
     """Why a method cannot run as flat tokens, whatever the model; empty where it can."""
-    if train.method in PREFERENCE_METHODS:
-        return f"method {train.method} compares whole answers"
     if train.method == "prefix":
         return "learned keys and values stand before every sample"
     if train.method == "regress":
@@ -76,6 +86,13 @@ def why_method_is_not_flat(train: TrainConfig) -> str:
         return "the base is quantised"
     is_dora = train.method in LORA_METHODS and train.advanced.lora_variant == "dora"
     return "DoRA layers are no plain sums" if is_dora else ""
+
+
+def _why_no_flash(config: Mapping[str, Any]) -> str:
+    """Why a model's heads do not fit the flash attention of a GPU; empty where they do."""
+    width = config.get("head_dim") or config.get("hidden_size", 0) // max(1, config.get("num_attention_heads", 1))
+    fits = width % FLASH_MULTIPLE == 0 and 0 < width <= FLASH_WIDEST
+    return "" if fits else f"flash attention has no kernel for heads of width {width}"
 
 
 def _window(config: Mapping[str, Any], family: str) -> int:
@@ -89,7 +106,13 @@ def _window(config: Mapping[str, Any], family: str) -> int:
 
 def engine_name(reason: str) -> str:
     """The engine with the version of its speed, under which a machine's record of predictions is kept."""
-    return ENGINES["padded" if reason else "flat"]
+    return ENGINES["padded" if reason else "fused" if are_kernels_built() else "flat"]
+
+
+def are_kernels_built() -> bool:
+    """Whether this installation has fused CPU kernels; FORETUNE_KERNELS=off leaves them out."""
+    is_off = os.environ.get("FORETUNE_KERNELS", "").lower() in ("0", "off", "no")
+    return not is_off and Path(__file__).with_name(KERNELS_FILE).is_file()
 
 
 def engine_line(reason: str, *, dropout: float) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "LoadedModel",
     "best_device",
     "has_bf16",
+    "has_fp16",
     "is_encoder_decoder",
     "key_value_cache",
     "load_model",
@@ -161,6 +162,11 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return detect_machine().cpu_has_bf16
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def has_fp16(device: torch.device) -> bool:
+    """Whether `device` computes fp16 fast: NVIDIA GPUs with tensor cores, compute capability 7.0 and later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def best_device() -> torch.device:

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from foretune.models.kernels import Kernels, usable
+
 __all__ = [
     "Dropped",
     "Slot",
@@ -250,7 +252,15 @@ class _RmsNorm(Function):
     """x / rms(x) * weight, computed in fp32 and rounded once."""
 
     @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype, kernels: Kernels | None
+    ) -> Tensor:
+        ctx.kernels = kernels
+        if kernels is not None:
+            x_TD = x_TD.contiguous()
+            fused_TD, inverse_T = kernels.rms_norm(x_TD, weight_D, epsilon, dtype)
+            ctx.save_for_backward(x_TD, inverse_T.view(*x_TD.shape[:-1], 1), weight_D)
+            return fused_TD
         wide_TD = x_TD.float()
         square_T1 = torch.linalg.vector_norm(wide_TD, dim=-1, keepdim=True).square_()
         inverse_T1 = square_T1.div_(x_TD.shape[-1]).add_(epsilon).rsqrt_()
@@ -261,22 +271,26 @@ class _RmsNorm(Function):
     @staticmethod
     def backward(ctx: Any, dy_TD: Tensor) -> Any:
         x_TD, inverse_T1, weight_D = ctx.saved_tensors
+        if ctx.kernels is not None and not ctx.needs_input_grad[1]:
+            return ctx.kernels.rms_norm_backward(x_TD, weight_D, dy_TD.contiguous(), inverse_T1), None, None, None, None
         wide_TD = x_TD.float() * inverse_T1
         dwide_TD = dy_TD.float()
         dweight_D = None
         if ctx.needs_input_grad[1]:
             dweight_D = (dwide_TD * wide_TD).flatten(0, -2).sum(0).to(weight_D.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, dweight_D, None, None
+            return None, dweight_D, None, None, None
         dwide_TD = dwide_TD * weight_D
         mean_T1 = torch.linalg.vecdot(dwide_TD, wide_TD).div_(x_TD.shape[-1]).unsqueeze_(-1)
         dx_TD = dwide_TD.addcmul_(wide_TD, mean_T1, value=-1).mul_(inverse_T1).to(x_TD.dtype)
-        return dx_TD, dweight_D, None, None
+        return dx_TD, dweight_D, None, None, None
 
 
-def rms_norm(x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+def rms_norm(
+    x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype, kernels: Kernels | None = None
+) -> Tensor:
     """Root-mean-square norm over the last dimension, in `dtype`."""
-    result: Tensor = _RmsNorm.apply(x_TD, weight_D, epsilon, dtype)  # type: ignore[no-untyped-call]
+    result: Tensor = _RmsNorm.apply(x_TD, weight_D, epsilon, dtype, usable(kernels, x_TD))  # type: ignore[no-untyped-call]
     return result
 
 
@@ -284,8 +298,11 @@ class _Gated(Function):
     """silu(gate) * up of a merged [gate, up] product; the gradient is written into one merged buffer."""
 
     @staticmethod
-    def forward(ctx: Any, both_T2F: Tensor) -> Tensor:
+    def forward(ctx: Any, both_T2F: Tensor, kernels: Kernels | None) -> Tensor:
+        ctx.kernels = kernels
         ctx.save_for_backward(both_T2F)
+        if kernels is not None:
+            return kernels.gated(both_T2F)
         gate_TF, up_TF = both_T2F.chunk(2, -1)
         result: Tensor = functional.silu(gate_TF).mul_(up_TF)
         return result
@@ -293,15 +310,17 @@ class _Gated(Function):
     @staticmethod
     def backward(ctx: Any, dy_TF: Tensor) -> Any:
         (both_T2F,) = ctx.saved_tensors
+        if ctx.kernels is not None:
+            return ctx.kernels.gated_backward(both_T2F, dy_TF.contiguous()), None
         gate_TF, up_TF = both_T2F.chunk(2, -1)
         dboth_T2F = torch.empty_like(both_T2F)
         dgate_TF, dup_TF = dboth_T2F.chunk(2, -1)
         torch.mul(dy_TF, functional.silu(gate_TF), out=dup_TF)
         torch.ops.aten.silu_backward.grad_input(dy_TF * up_TF, gate_TF, grad_input=dgate_TF)
-        return dboth_T2F
+        return dboth_T2F, None
 
 
-def gated(both_T2F: Tensor) -> Tensor:
+def gated(both_T2F: Tensor, kernels: Kernels | None = None) -> Tensor:
     """SwiGLU of gate and up side by side: [T, 2F] -> [T, F]."""
-    result: Tensor = _Gated.apply(both_T2F)  # type: ignore[no-untyped-call]
+    result: Tensor = _Gated.apply(both_T2F, usable(kernels, both_T2F))  # type: ignore[no-untyped-call]
     return result

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -23,6 +24,7 @@ __all__ = [
     "WeightBytes",
     "attended_tokens",
     "attention_flops_per_token",
+    "block_of",
     "classifier_parameters",
     "default_targets",
     "forward_flops_per_token",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 ALL_LINEAR = "all-linear"
+BLOCK = re.compile(r".*\.[^.]*\.(\d+)\.")  # the number of a block in a layer's name, as PEFT finds it
 Kernel = Literal["dense", "causal"]
 Checkpointing = Literal["none", "full", "selective"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4", "nf4-double"]
@@ -156,12 +159,24 @@ def default_targets(family: str) -> tuple[str, ...]:
     return DEFAULT_TARGETS.get(family, USUAL_TARGETS)
 
 
-def targeted_layers(shape: Shape, target_modules: Sequence[str] = ()) -> tuple[Linear, ...]:
+def block_of(name: str) -> int:
+    """The number of the block that a layer is in, -1 outside blocks."""
+    found = BLOCK.match(name)
+    return int(found.group(1)) if found else -1
+
+
+def targeted_layers(shape: Shape, target_modules: Sequence[str] = (), top_layers: int = 0) -> tuple[Linear, ...]:
     """The layers that get adapters, by PEFT's rule: the whole name or its last parts; empty = the family's usual.
+
+    `top_layers`: those of the last so many blocks alone, 0 = of all.
 
     Routed experts are stacked tensors, not linear layers: they get none, as in PEFT. Raises ConfigError where a name
     matches nothing.
     """
+    if top_layers:
+        chosen = targeted_layers(shape, target_modules)
+        first = 1 + max(block_of(layer.name) for layer in chosen) - top_layers
+        return tuple(layer for layer in chosen if block_of(layer.name) >= first)
     if tuple(target_modules) == (ALL_LINEAR,):
         return shape.layers
     wanted = tuple(target_modules) or _usual_targets(shape)
@@ -190,9 +205,10 @@ def _is_targeted(layer: Linear, targets: tuple[str, ...]) -> bool:
     return any(layer.name == target or layer.name.endswith(f".{target}") for target in targets if "." in target)
 
 
-def lora_parameters(shape: Shape, *, rank: int, target_modules: Sequence[str] = ()) -> int:
+def lora_parameters(shape: Shape, *, rank: int, target_modules: Sequence[str] = (), top_layers: int = 0) -> int:
     """Parameters of LoRA adapters: rank x (inputs + outputs) per layer (Hu et al. 2021, arXiv 2106.09685)."""
-    return sum(rank * (layer.num_inputs + layer.num_outputs) for layer in targeted_layers(shape, target_modules))
+    layers = targeted_layers(shape, target_modules, top_layers)
+    return sum(rank * (layer.num_inputs + layer.num_outputs) for layer in layers)
 
 
 def prompt_parameters(shape: Shape, *, num_prompt_tokens: int) -> int:

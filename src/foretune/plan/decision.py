@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from foretune import __version__
 from foretune.errors import GateRefused
 from foretune.plan.advice import Advice
 from foretune.plan.answer import forecast_of_plan
+from foretune.plan.measurements import measured_in, measured_situation
 from foretune.plan.methods import TRAINED_OPTIONS
 from foretune.plan.project import Project, outlook, read_project
 from foretune.records.decision import DecisionRecord
@@ -27,11 +29,15 @@ Decision = Literal["follows", "against", "unasked", "skipped"]
 def decide(plan: PlanRecord, *, run_dir: Path, folder: Path, skipped_because: str | None = None) -> DecisionRecord:
     """Record what is advised for a planned run, from `project.toml` in the job's `folder` where there is one.
 
+    What was measured in the run (failures.json, learning_curve.json) takes the place of what nobody said.
+
     `skipped_because` is the reason given with --skip-advice: the advice is recorded all the same. Raises ConfigError
     on a faulty project file.
     """
     file = folder / PROJECT_FILE
     project = read_project(file) if file.is_file() else Project()
+    known = measured_situation(project.situation, measured_in(run_dir, project))
+    project = dataclasses.replace(project, situation=known)
     epochs = plan.num_steps * plan.micro_batch_size * plan.grad_accum_steps / max(1, plan.num_train_samples)
     around = outlook(project, forecast_of_plan(plan), num_examples=plan.num_train_samples, epochs=epochs)
     verdict = _verdict(around.advice)

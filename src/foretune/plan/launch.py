@@ -75,7 +75,7 @@ def launch(offer: Offer, job: LaunchJob | None = None, kind: str = "auto", file:
     if kind in CLOUD_KINDS:
         text, start, note = cloud_job(kind, offer, given.command, given.disk_gb, file)
         return Launch(kind, text, start, note)
-    several = "; foretune itself takes one of the devices" if offer.num_gpus > 1 else ""
+    several = "; a process for each device shares every update" if offer.num_gpus > 1 else ""
     if offer.kind == "hosted":
         return Launch(
             "request", hosted_request(offer.provider, given), f"cat {file}", "the request is not sent; send it yourself"
@@ -117,18 +117,18 @@ def sky_task(offer: Offer, job: LaunchJob | None = None) -> str:
         "setup: |",
         "  pip install foretune",
         "run: |",
-        f"  {given.command}",
+        *(f"  {command}" for command in given.commands_on(offer.num_gpus)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _several(offer: Offer) -> list[str]:
-    """foretune's own engine shards nothing: the prediction for several devices is that of other frameworks."""
+    """What is known of foretune on several devices."""
     if offer.num_gpus < 2:
         return []
     return [
-        f"# foretune does not shard a model: the prediction for {offer.num_gpus} holds for frameworks that do,",
-        f"# such as `accelerate launch --num_processes {offer.num_gpus}` with the trl or axolotl settings of this job.",
+        f"# {offer.num_gpus} processes share every update, in shards (FSDP2) unless the base is packed; how fast is",
+        "# not measured: the prediction is that of frameworks that shard.",
     ]
 
 
@@ -152,8 +152,7 @@ def _script(offer: Offer, job: LaunchJob) -> str:
         + "# Start such a machine in the provider's console, copy this folder to it, then run this script there.\n"
         "set -euo pipefail\n"
         "pip install foretune\n"
-        "foretune doctor\n"
-        f"{job.command}\n"
+        "foretune doctor\n" + "".join(f"{command}\n" for command in job.commands_on(offer.num_gpus))
     )
 
 

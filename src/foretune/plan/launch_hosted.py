@@ -32,9 +32,20 @@ class LaunchJob:
     @property
     def command(self) -> str:
         """The command that trains on the machine."""
-        return shlex.join(
-            ["foretune", "run", self.job, "-y", *(part for one in self.settings for part in ("--set", one))]
-        )
+        return shlex.join(["foretune", "run", self.job, "-y", *self._set])
+
+    def commands_on(self, num_gpus: int) -> tuple[str, ...]:
+        """The commands that train on a machine with so many devices, the model in shards, and evaluate."""
+        if num_gpus < 2:
+            return (self.command,)
+        is_packed = any("qlora" in one or "quantise_base" in one for one in self.settings) or self.method == "qlora"
+        sharded = () if is_packed else ("--set", "train.advanced.parallel=fsdp")
+        words = ["foretune", "train", self.job, "-y", "--nproc", str(num_gpus), *sharded, *self._set]
+        return shlex.join(words), "foretune evaluate latest"
+
+    @property
+    def _set(self) -> list[str]:
+        return [part for one in self.settings for part in ("--set", one)]
 
 
 def hosted_request(provider: str, job: LaunchJob) -> str:

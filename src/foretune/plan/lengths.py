@@ -13,7 +13,15 @@ import numpy as np
 
 from foretune.config.derive import Derived
 from foretune.data.micro import epoch_order, micro_batches
-from foretune.data.token_tree import MIN_PREFIX_TOKENS, cut_trees, num_pairs, num_tokens, with_soft_prompt
+from foretune.data.token_tree import (
+    MIN_PREFIX_TOKENS,
+    Piece,
+    cut_grouped_trees,
+    cut_trees,
+    num_pairs,
+    num_tokens,
+    with_soft_prompt,
+)
 
 __all__ = ["Cutting", "Lengths", "Pass", "Work", "training_work", "validation_passes"]
 
@@ -48,8 +56,8 @@ class Cutting:
 
     `is_flat`: flat tokens, else padded rectangles; `shares_prefixes`: in training (validation shares them always);
     `num_prompt_tokens`: soft-prompt tokens before each sample; `predicts_tokens`: the last token is only predicted, so
-    that flat inputs lack it (classes are read off it); `num_sequences`: padded rows a sample takes, 2 for preference
-    pairs; `row_multiple`: flat passes are filled up to a multiple of it.
+    that flat inputs lack it (classes are read off it); `num_sequences`: sequences of a sample, 2 for preference pairs;
+    `row_multiple`: flat passes are filled up to a multiple of it.
     """
 
     is_flat: bool = False
@@ -70,7 +78,8 @@ class Lengths:
     Of an encoder-decoder, source and target together. `train_answers` and `test_answers` are the tokens that carry
     loss or will be generated; where they are missing, all tokens count. `max_seq_len` is where samples are cut,
     0 = nowhere. `num_labels` is the number of classes of a classification job. `train_ids` and `validation_ids` are the
-    token ids, where they are known: with them shared prefixes are counted.
+    token ids, where they are known: with them shared prefixes are counted. `train_others` and `validation_others` are
+    those of the worse conversations of preference pairs.
     """
 
     train: Sequence[int]
@@ -82,6 +91,8 @@ class Lengths:
     num_labels: int = 0
     train_ids: Sequence[np.ndarray] = ()
     validation_ids: Sequence[np.ndarray] = ()
+    train_others: Sequence[np.ndarray] = ()
+    validation_others: Sequence[np.ndarray] = ()
 
     @property
     def longest_train(self) -> int:
@@ -107,13 +118,13 @@ class Work:
 def training_work(lengths: Lengths, derived: Derived, *, seed: int, cutting: Cutting = PADDED) -> Work:
     """The micro-batches of the whole run, in the order that the training loop gives them."""
     rows = [min(length, derived.max_seq_len) for length in lengths.train]
-    ids = lengths.train_ids if cutting.shares_prefixes else ()
-    most = MOST_SHARING_ROWS if len(ids) else MOST_ROWS
+    known = _Ids(lengths.train_ids, lengths.train_others, cutting.shares_prefixes)
+    most = MOST_SHARING_ROWS if known.are_read else MOST_ROWS
     stride = max(1, math.ceil(derived.num_steps * derived.global_batch_size / most))
     counts: Counter[Pass] = Counter()
     num_seen = 0
     for batch in _global_batches(len(rows), derived, seed, stride):
-        counts.update(_cut(rows, ids, derived, cutting, batch))
+        counts.update(_cut(rows, known, derived, cutting, batch))
         num_seen += 1
     scale = derived.num_steps / num_seen if num_seen else 0.0
     largest = max(counts, key=lambda one: (one.num_tokens, one), default=Pass.padded(1, 1))
@@ -128,6 +139,7 @@ def _largest(rows: Sequence[int], derived: Derived, cutting: Cutting) -> Pass:
     longest = max(rows) + cutting.num_prompt_tokens
     if not cutting.is_flat:
         return Pass.padded(max(cutting.num_sequences, derived.micro_batch_size), longest)
+    longest *= cutting.num_sequences
     budget = min(derived.micro_batch_size * derived.max_seq_len, derived.global_batch_size * longest)
     return Pass(1, max(budget, longest), max(budget, longest) * longest)
 
@@ -135,7 +147,8 @@ def _largest(rows: Sequence[int], derived: Derived, cutting: Cutting) -> Pass:
 def validation_passes(lengths: Lengths, derived: Derived, *, cutting: Cutting = PADDED) -> Iterator[Pass]:
     """The micro-batches of one validation."""
     rows = [min(length, derived.max_seq_len) for length in lengths.validation]
-    return _cut(rows, lengths.validation_ids, derived, cutting, range(len(rows)))
+    known = _Ids(lengths.validation_ids, lengths.validation_others, True)
+    return _cut(rows, known, derived, cutting, range(len(rows)))
 
 
 def _global_batches(num_samples: int, derived: Derived, seed: int, stride: int) -> Iterator[list[int]]:
@@ -149,22 +162,52 @@ def _global_batches(num_samples: int, derived: Derived, seed: int, stride: int) 
         yield order[within * size : (within + 1) * size]
 
 
+class _Ids(NamedTuple):
+    """Token ids of the samples, those of the worse conversations of pairs, and whether common prefixes are looked for.
+
+    Each may be empty.
+    """
+
+    ids: Sequence[np.ndarray]
+    others: Sequence[np.ndarray]
+    shares_prefixes: bool
+
+    @property
+    def are_read(self) -> bool:
+        """Whether ids, not lengths alone, tell how samples are laid out; of pairs both lengths are told by them."""
+        return len(self.others) > 0 or (len(self.ids) > 0 and self.shares_prefixes)
+
+
 def _cut(
-    rows: Sequence[int], ids: Sequence[np.ndarray], derived: Derived, cutting: Cutting, indices: Sequence[int]
+    rows: Sequence[int], known: _Ids, derived: Derived, cutting: Cutting, indices: Sequence[int]
 ) -> Iterator[Pass]:
-    """Micro-batches of the rows at `indices`; with `ids` shared prefixes are found."""
+    """Micro-batches of the rows at `indices`; with ids shared prefixes are found."""
     budget, prompt = derived.micro_batch_size * derived.max_seq_len, cutting.num_prompt_tokens
     if not cutting.is_flat:
         for batch in micro_batches(indices, rows, budget_tokens=budget // cutting.num_sequences):
             yield Pass.padded(cutting.num_sequences * len(batch), rows[batch[0]] + prompt)
-    elif len(ids):
-        inputs = [with_soft_prompt(ids[i][: len(ids[i]) - cutting.predicts_tokens], prompt) for i in indices]
-        for _, trees in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=MIN_PREFIX_TOKENS):
+    elif known.are_read:
+        for trees in _trees(known, cutting, indices, budget):
             yield _filled(num_tokens(trees), num_pairs(trees), cutting)
     else:
-        lengths = [max(1, rows[i] - cutting.predicts_tokens) + prompt for i in indices]
+        lengths = [cutting.num_sequences * max(1, rows[i] - cutting.predicts_tokens) + prompt for i in indices]
         for tokens, pairs in _cut_flat(lengths, budget):
             yield _filled(tokens, pairs, cutting)
+
+
+def _trees(known: _Ids, cutting: Cutting, indices: Sequence[int], budget_tokens: int) -> Iterator[list[Piece]]:
+    """The token trees of each micro-batch."""
+    least = MIN_PREFIX_TOKENS if known.shares_prefixes else 0
+
+    def inputs(ids: np.ndarray) -> np.ndarray:
+        return with_soft_prompt(ids[: len(ids) - cutting.predicts_tokens], cutting.num_prompt_tokens)
+
+    if len(known.others):
+        groups = [[inputs(known.ids[i]), inputs(known.others[i])] for i in indices]
+        cut = cut_grouped_trees(groups, budget_tokens=budget_tokens, min_prefix_tokens=least)
+    else:
+        cut = cut_trees([inputs(known.ids[i]) for i in indices], budget_tokens=budget_tokens, min_prefix_tokens=least)
+    return (trees for _, trees in cut)
 
 
 def _filled(tokens: int, pairs: int, cutting: Cutting) -> Pass:

@@ -68,11 +68,17 @@ class Trained(NamedTuple):
     target_modules: tuple[str, ...] = ()
     has_adapters: bool = False
     weight_bytes: float = float(WEIGHT_BYTES)  # of a base weight on average; fewer where the base is quantised
+    top_layers: int = 0  # blocks with adapters, the last ones; 0: all
+    is_without_dropout: bool = False  # adapters whose inputs are never dropped
+
+    def num_layers(self, shape: Shape) -> int:
+        """Blocks that the backward pass goes through."""
+        return self.top_layers or shape.num_layers
 
 
 # Our own decoder on a CPU, fitted to 21 short runs of 3.2 M, 6.5 M and 107 M parameters (machine A, 2026-11-21).
 FLAT_RUNTIME_BYTES = 480_000_000.0
-FLAT_SPARE_SHARE = 0.15  # of activations: what the allocator holds beside them
+FLAT_SPARE_SHARE = 0.15  # of activations: LoRA dropout's masks and copies, and what the allocator holds beside them
 BF16_KERNEL_BYTES = 300_000_000.0  # oneDNN keeps a kernel for each shape
 BF16_BYTES = 2  # a frozen weight is held twice where bf16 does not hold it exactly
 FLAT_HEAD_ROWS = 64  # predictions whose logits exist at once, as models/decoder.py has it
@@ -107,28 +113,31 @@ def peak_memory(
     device: Literal["cpu", "cuda"],
     probe: ProbeRecord | None = None,
     is_flat: bool = False,
+    recomputes: bool = False,
+    trunk_bytes: float = 0.0,
 ) -> Memory:
     """The peak of one training process.
 
     `largest` is the largest micro-batch of the run, `longest_answer` the most tokens of a row that carry loss;
-    `is_flat`: the run computes flat tokens.
+    `is_flat`: the run computes flat tokens; `recomputes`: activations are computed again in the backward pass;
+    `trunk_bytes`: outputs of frozen lower blocks that are kept in memory.
     """
-    components = _static_components(trained, derived)
-    if is_flat:
-        components["activations"] = _flat_activation_bytes(shape, trained, derived, largest)
-        components["logits"] = float(LOGIT_BYTES * FLAT_HEAD_ROWS * shape.vocab_size)
-        components["workspace"] = _flat_workspace_bytes(shape, derived, largest)
-        components["workspace"] += FLAT_SPARE_SHARE * sum(components[name] for name in ("activations", "logits"))
-        if derived.precision == "bf16" and device == "cpu":
-            components["kernels"] = BF16_KERNEL_BYTES
-            components["weights"] += 0.0 if trained.trains_base else BF16_BYTES * trained.base_parameters
-    else:
-        components["activations"] = _activation_bytes(shape, trained, derived, largest)
-        components["logits"] = _logit_bytes(shape, largest, longest_answer)
-        components["workspace"] = WORKSPACE_SHARE[device] * (components["activations"] + components["logits"])
+
+    def of_step(recomputing: bool) -> dict[str, float]:
+        if is_flat:
+            return _flat_step(shape, trained, derived, largest, recomputing)
+        return _padded_step(shape, trained, derived, largest, longest_answer, device, recomputing)
+
+    components = _static_components(trained, derived) | of_step(recomputes)
+    if is_flat and derived.precision == "bf16" and device == "cpu":
+        components["kernels"] = BF16_KERNEL_BYTES
+        components["weights"] += 0.0 if trained.trains_base else BF16_BYTES * trained.base_parameters
     components["runtime"] = FLAT_RUNTIME_BYTES if is_flat else RUNTIME_BYTES[device]
     if probe is not None:
-        components = _measured(components, probe, largest, device)
+        share = sum(of_step(recomputes).values()) / sum(of_step(probe.recomputes_activations).values())
+        components = _measured(components, probe, largest, device, share)
+    if trunk_bytes:
+        components["trunk"] = trunk_bytes
     if device == "cpu":
         # what is free again while a checkpoint is copied; flat passes leave their memory in pieces too small for it
         freed = ("gradients",) if is_flat else ("activations", "logits", "workspace", "gradients")
@@ -139,6 +148,31 @@ def peak_memory(
         if unpacked > 0:
             components["loading"] = max(0.0, unpacked - moment - components["checkpoint"])
     return Memory(components, *_interval(components, device, is_probed=probe is not None))
+
+
+def _flat_step(shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool) -> dict[str, float]:
+    """What one flat pass takes."""
+    activations = _flat_activation_bytes(shape, trained, derived, largest, recomputes)
+    logits = float(LOGIT_BYTES * FLAT_HEAD_ROWS * shape.vocab_size)
+    spare = 0.0 if trained.is_without_dropout else FLAT_SPARE_SHARE
+    workspace = _flat_workspace_bytes(shape, derived, largest) + spare * (activations + logits)
+    return {"activations": activations, "logits": logits, "workspace": workspace}
+
+
+def _padded_step(
+    shape: Shape,
+    trained: Trained,
+    derived: Derived,
+    largest: Pass,
+    longest_answer: int,
+    device: str,
+    recomputes: bool,
+) -> dict[str, float]:
+    """What one padded pass takes."""
+    activations = _activation_bytes(shape, trained, derived, largest, recomputes)
+    logits = _logit_bytes(shape, largest, longest_answer)
+    workspace = WORKSPACE_SHARE[device] * (activations + logits)
+    return {"activations": activations, "logits": logits, "workspace": workspace}
 
 
 def _interval(components: dict[str, float], device: str, *, is_probed: bool) -> tuple[Estimate, float]:
@@ -154,7 +188,7 @@ def _interval(components: dict[str, float], device: str, *, is_probed: bool) -> 
 
 
 def _static_components(trained: Trained, derived: Derived) -> dict[str, float]:
-    copies = 2 if trained.trains_base and derived.precision == "bf16" else 0  # autocast keeps bf16 copies
+    copies = 2 if trained.trains_base and derived.precision != "fp32" else 0  # autocast keeps 16-bit copies
     return {
         "weights": (trained.weight_bytes + copies) * trained.base_parameters,
         "adapters": 0.0 if trained.trains_base else float(WEIGHT_BYTES * trained.parameters),
@@ -163,24 +197,29 @@ def _static_components(trained: Trained, derived: Derived) -> dict[str, float]:
     }
 
 
-def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass) -> float:
+def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool) -> float:
     rows, tokens, _ = largest
     table, usual = (SAVED_TRAINED, LLAMA_TRAINED) if trained.trains_base else (SAVED_FROZEN, LLAMA_FROZEN)
     saved = table.get(shape.family, usual)
     share = 0.5 if shape.is_encoder_decoder else 1.0  # a token passes one half of the layers
     per_token = saved.width * shape.width + saved.kv * shape.kv_width + saved.ffn * shape.ffn_width
     per_token += saved.scores * shape.num_heads * tokens
-    elements = share * shape.num_layers * per_token
+    num_layers = trained.num_layers(shape)
+    elements = share * num_layers * per_token
     if trained.has_adapters:
-        layers = targeted_layers(shape, trained.target_modules)
+        layers = targeted_layers(shape, trained.target_modules, trained.top_layers)
         elements += share * ADAPTER_INPUT * sum(layer.num_inputs for layer in layers)
-    element_bytes = 4.0 * (BF16_SHARE if derived.precision == "bf16" else 1.0)
+    element_bytes = 4.0 * (BF16_SHARE if derived.precision != "fp32" else 1.0)
+    if recomputes:  # what goes into each block, and all of one block
+        kept = share * num_layers * 4.0 * shape.width
+        return (kept + element_bytes * elements / num_layers) * rows * tokens
     return element_bytes * elements * rows * tokens
 
 
-def _flat_activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass) -> float:
+def _flat_activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool) -> float:
     """What our own decoder keeps: two fp32 sums a layer, the rotated product, the gate's two halves, and the inputs of
-    layers that are trained or adapted (inputs that several layers share once)."""
+    layers that are trained or adapted (inputs that several layers share once). Recomputing, it keeps the sum before
+    each layer and all of one layer."""
     element_bytes = 2.0 if derived.precision == "bf16" else 4.0
     chosen = shape.layers
     if not trained.trains_base:
@@ -188,7 +227,12 @@ def _flat_activation_bytes(shape: Shape, trained: Trained, derived: Derived, lar
     per_layer = shape.attention_width + 2 * shape.kv_width + 2 * shape.ffn_width
     names = {layer.last_name for layer in chosen}
     per_layer += sum(width(shape) for group, width in FLAT_INPUTS if names & group)
-    per_token = shape.num_layers * (2 * 4.0 * shape.width + element_bytes * per_layer)
+    whole = 2 * 4.0 * shape.width + element_bytes * per_layer
+    num_layers = trained.num_layers(shape)
+    if recomputes:
+        at_once = 1 if trained.is_without_dropout else 2  # measured: the masks of a layer take about as much again
+        return (num_layers * 4.0 * shape.width + at_once * whole) * largest.num_tokens
+    per_token = num_layers * whole
     return per_token * largest.num_tokens
 
 
@@ -204,11 +248,16 @@ def _logit_bytes(shape: Shape, largest: Pass, longest_answer: int) -> float:
     return float(LOGIT_BYTES * rows * positions * shape.vocab_size)
 
 
-def _measured(components: dict[str, float], probe: ProbeRecord, largest: Pass, device: str) -> dict[str, float]:
-    """Components that add up to the probe's own peak, its step scaled where the run has a larger batch."""
+def _measured(
+    components: dict[str, float], probe: ProbeRecord, largest: Pass, device: str, share: float
+) -> dict[str, float]:
+    """Components that add up to the probe's own peak, its step scaled where the run has a larger batch.
+
+    `share`: what the run's step takes of the probe's, where one of them recomputes activations.
+    """
     static = components["weights"] + components["adapters"]
     probed = max((point.num_rows * point.row_tokens for point in probe.points), default=0)
-    growth = max(1.0, largest.num_tokens / probed) if probed else 1.0
+    growth = share * (max(1.0, largest.num_tokens / probed) if probed else 1.0)
     held = components["gradients"] + components["optimiser"]
     loaded = static if device == "cuda" else max(static, probe.base_memory_bytes)
     step = max(0.0, probe.peak_memory_bytes - loaded - held) * growth

@@ -39,6 +39,7 @@ from foretune.units import show_bytes, show_seconds, show_usd
 __all__ = ["plan"]
 
 SMALL_RECORDS_BYTES = 5_000_000  # logs, answers and the report
+TRUNK_SHARE = 0.25  # of free memory, then of the free disk, as train/trunk.py has it
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,26 @@ class _Basis:
     cutting: Cutting
     engine: str  # its name with its version
     engine_line: str  # what to say of it
+    recomputes: bool = False  # activations, in the backward pass
+
+    @property
+    def trunk_share(self) -> float:
+        """Share of the layers below everything that is trained."""
+        top = self.trained.top_layers
+        return 1 - top / self.shape.num_layers if top and self.cutting.is_flat else 0.0
+
+    @property
+    def trunk_bytes(self) -> float:
+        """At most what the outputs of those layers take, over all rows."""
+        num_tokens = sum(self.lengths.train) + sum(self.lengths.validation)
+        return 4.0 * self.shape.width * num_tokens * self.cutting.num_sequences
+
+    @property
+    def keeps_trunk(self) -> bool:
+        """Whether they are computed once; train/trunk.py keeps them in memory, on disk, or not."""
+        is_wanted = self.derived.num_epochs > 1 and "cached_trunk" not in self.job.train.advanced.without
+        fits = self.trunk_bytes <= TRUNK_SHARE * max(self.machine.training_memory_bytes, self.machine.disk_free_bytes)
+        return bool(self.trunk_share) and is_wanted and fits
 
     @property
     def device(self) -> str:
@@ -87,18 +108,20 @@ def plan(
     if not lengths.train:
         raise DataError("there are no training samples to plan for", fix="check data.path and the split fractions")
     basis = _basis(job, base_config, lengths, probe, run_dir, machine or detect_machine(run_dir or "."))
-    memory = peak_memory(
-        basis.shape,
-        basis.trained,
-        basis.derived,
-        largest=basis.work.largest,
-        longest_answer=_longest_answer(job, lengths),
-        device=basis.machine.kind,
-        probe=probe,
-        is_flat=basis.cutting.is_flat,
-    )
+    basis, memory = _fitted(basis)
     speed = _speed(basis)
-    times = predicted_times(job, basis.derived, lengths, basis.work, basis.shape, speed, basis.factors, basis.cutting)
+    times = predicted_times(
+        job,
+        basis.derived,
+        lengths,
+        basis.work,
+        basis.shape,
+        speed,
+        basis.factors,
+        basis.cutting,
+        trunk_share=basis.trunk_share if basis.keeps_trunk else 0.0,
+        recomputes=basis.recomputes and not (probe is not None and probe.recomputes_activations),
+    )
     record = _record(basis, memory, speed, times)
     if run_dir is not None:
         record.write(run_dir)
@@ -121,6 +144,7 @@ def _basis(
         model_max_len=shape.max_len,
         device=machine.kind,
         has_bf16=machine.gpus[0].has_bf16 if machine.gpus else machine.cpu_has_bf16,
+        has_fp16=bool(machine.gpus) and machine.gpus[0].has_fp16,
         frozen_flat_parameters=frozen_flat_parameters(
             base_config, job.train, shape.parameters, device=machine.kind, max_seq_len=lengths.longest_train
         ),
@@ -143,6 +167,34 @@ def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: 
     multiple = BF16_ROW_MULTIPLE if derived.precision == "bf16" else 1
     cutting = Cutting(not reason, shares, prompt, method != "classify", sequences, multiple)
     return cutting, engine_name(reason), engine_line(reason, dropout=dropout)
+
+
+def _fitted(basis: _Basis) -> tuple[_Basis, Memory]:
+    """The basis with what decides the memory, and the memory: activations are recomputed where else it does not fit."""
+    wish = basis.job.train.advanced.recompute
+    plain = replace(basis, recomputes=wish == "always")
+    memory, available = _memory(plain), basis.machine.training_memory_bytes / 1e9
+    if wish != "auto" or memory.needed_gb <= available or basis.job.train.method == "prefix":
+        return plain, memory
+    again = replace(basis, recomputes=True)
+    smaller = _memory(again)
+    return (again, smaller) if smaller.needed_gb < memory.needed_gb else (plain, memory)
+
+
+def _memory(basis: _Basis) -> Memory:
+    is_in_memory = basis.keeps_trunk and basis.trunk_bytes <= TRUNK_SHARE * basis.machine.training_memory_bytes
+    return peak_memory(
+        basis.shape,
+        basis.trained,
+        basis.derived,
+        largest=basis.work.largest,
+        longest_answer=_longest_answer(basis.job, basis.lengths),
+        device=basis.machine.kind,
+        probe=basis.probe,
+        is_flat=basis.cutting.is_flat,
+        recomputes=basis.recomputes,
+        trunk_bytes=basis.trunk_bytes if is_in_memory else 0.0,
+    )
 
 
 def _factors(basis: _Basis, run_dir: Path | None) -> Factors:
@@ -172,7 +224,9 @@ def _speed(basis: _Basis) -> Speed:
         basis.machine,
         trains_base=basis.trained.trains_base,
         trainable=basis.trained.parameters,
-        is_bf16=basis.derived.precision == "bf16",
+        is_bf16=basis.derived.precision != "fp32",
+        trunk_share=basis.trunk_share,
+        keeps_trunk=basis.keeps_trunk,
     )
 
 
@@ -195,6 +249,7 @@ def _record(basis: _Basis, memory: Memory, speed: Speed, times: Times) -> PlanRe
         micro_batch_size=derived.micro_batch_size,
         grad_accum_steps=derived.grad_accum_steps,
         max_seq_len=derived.max_seq_len,
+        recomputes_activations=basis.recomputes,
         fits=fits,
         available_memory_gb=available,
         peak_memory_gb=memory.peak_gb,
@@ -220,7 +275,9 @@ def _rate(num_tokens: float, seconds: Estimate) -> Estimate:
 def _disk_bytes(basis: _Basis) -> int:
     """Checkpoints that are kept, the best one and the one being written, 12 bytes a trained weight; and the result."""
     checkpoints = basis.job.train.advanced.keep_checkpoints + 2
-    return (12 * checkpoints + 4) * basis.trained.parameters + SMALL_RECORDS_BYTES
+    is_on_disk = basis.keeps_trunk and basis.trunk_bytes > TRUNK_SHARE * basis.machine.training_memory_bytes
+    trunk = round(basis.trunk_bytes) if is_on_disk else 0
+    return (12 * checkpoints + 4) * basis.trained.parameters + SMALL_RECORDS_BYTES + trunk
 
 
 def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
@@ -235,6 +292,11 @@ def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
         f"evaluation {show_seconds(times.evaluation.expected)}"
     )
     yield basis.engine_line
+    if basis.recomputes:
+        yield "activations are computed again in the backward pass: less memory, about a third slower"
+    if basis.keeps_trunk:
+        frozen = basis.shape.num_layers - basis.trained.top_layers
+        yield f"the {frozen} blocks below the adapters are frozen and computed once, not in every epoch"
     yield "all steps run; early stopping makes it shorter"
     yield f"{basis.derived.precision} arithmetic, weights, gradients and AdamW's two moments in fp32: 4 + 4 + 8 bytes"
     if basis.work.is_sampled:

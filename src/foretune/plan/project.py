@@ -24,20 +24,22 @@ from foretune.plan.project_cost import ProjectCost, project_cost
 from foretune.plan.situation import Situation, read_situation
 from foretune.plan.timeline import Timeline, TimelineInputs, plan_timeline
 from foretune.records.forecast import Forecast
+from foretune.records.procedure import Stakes
 
 __all__ = ["Outlook", "Project", "outlook", "questions", "read_project"]
 
 TEXTS = ("annotation_kind",)  # fields of [money] that are no amounts
-SECTIONS = ("situation", "timeline", "money", "pretraining")
+SECTIONS = ("situation", "timeline", "money", "stakes", "pretraining")
 
 
 @dataclass(frozen=True)
 class Project:
-    """What a team says of its project; `money` and `pretraining` are None where nothing is said."""
+    """What a team says of its project; `money`, `stakes` and `pretraining` are None where nothing is said."""
 
     situation: Situation = field(default_factory=Situation)
     timeline: TimelineInputs = field(default_factory=TimelineInputs)
     money: MoneyCase | None = None
+    stakes: Stakes | None = None
     pretraining: PretrainingJob | None = None
 
 
@@ -67,7 +69,7 @@ class Outlook:
 
 
 def read_project(path: Path) -> Project:
-    """A project file with any of [situation], [timeline], [money] and [pretraining].
+    """A project file with any of [situation], [timeline], [money], [stakes] and [pretraining].
 
     Raises NotFound, or ConfigError with every fault of a section and the names that exist.
     """
@@ -86,6 +88,7 @@ def read_project(path: Path) -> Project:
         situation=read_situation(tree.get("situation", {})),
         timeline=_checked(TimelineInputs, tree.get("timeline", {}), "timeline"),
         money=_money(tree["money"]) if "money" in tree else None,
+        stakes=_checked(Stakes, tree["stakes"], "stakes") if "stakes" in tree else None,
         pretraining=_checked(PretrainingJob, tree["pretraining"], "pretraining") if "pretraining" in tree else None,
     )
 
@@ -127,7 +130,12 @@ def _payback_values(payback: CostBenefit) -> dict[str, Any]:
 def questions() -> str:
     """A project file with every question commented out, its usual value and what it asks."""
     lines = ["# What a project is; every line is optional. Then: foretune plan --project project.toml"]
-    models: dict[str, Any] = {"situation": Situation, "timeline": TimelineInputs, "pretraining": PretrainingJob}
+    models: dict[str, Any] = {
+        "situation": Situation,
+        "timeline": TimelineInputs,
+        "stakes": Stakes,
+        "pretraining": PretrainingJob,
+    }
     for name, model in models.items():
         lines += ["", f"[{name}]" if name == "situation" else f"# [{name}]", *_fields(model)]
     lines += ["", "# [money]"]

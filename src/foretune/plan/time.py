@@ -51,7 +51,7 @@ HUBER_KNEE, HUBER_ROUNDS = 0.1, 20  # relative residuals beyond the knee count l
 UNKNOWN_SPREAD = 0.1  # relative standard error where there are no more points than terms
 STARTUP_SECONDS = 4.0  # import of the libraries
 DISK_BYTES_PER_SECOND = 500e6
-NUM_SKILLS = 8
+NUM_SKILLS = 12
 CLASS_TOKENS = 8  # tokens of a class that the base model answers with
 
 
@@ -179,11 +179,23 @@ def probed_speed(probe: ProbeRecord) -> Speed:
     )
 
 
-def calculated_speed(shape: Shape, machine: Machine, *, trains_base: bool, trainable: int, is_bf16: bool) -> Speed:
-    """The speed from FLOPs over the device's peak times the share usually reached; nothing measured."""
+def calculated_speed(
+    shape: Shape,
+    machine: Machine,
+    *,
+    trains_base: bool,
+    trainable: int,
+    is_bf16: bool,
+    trunk_share: float = 0.0,
+    keeps_trunk: bool = False,
+) -> Speed:
+    """The speed from FLOPs over the device's peak times the share usually reached; nothing measured.
+
+    `trunk_share` of the layers are frozen below the adapters: no backward pass, and with `keeps_trunk` no forward.
+    """
     flops, bandwidth = _device_speed(machine, is_bf16)
     reached = flops * UTILISATION[trains_base]
-    passes = 3.0 if trains_base else 2.0
+    passes = 3.0 if trains_base else 2.0 - trunk_share * (2 if keeps_trunk else 1)
     per_token = forward_flops_per_token(shape, 0) / reached
     per_square = (forward_flops_per_token(shape, 1) - forward_flops_per_token(shape, 0)) / reached
     launch = LAUNCH_SECONDS_PER_LAYER[machine.kind] * shape.num_layers
@@ -227,11 +239,17 @@ def predicted_times(
     speed: Speed,
     factors: Factors,
     cutting: Cutting,
+    *,
+    trunk_share: float = 0.0,
+    recomputes: bool = False,
 ) -> Times:
-    """Seconds of every part of the run: its real batches, updates, validations, checkpoints and the evaluation."""
+    """Seconds of every part of the run: its real batches, updates, validations, checkpoints and the evaluation.
+
+    `trunk_share` and `recomputes` as in `extra_passes`.
+    """
     passes = sum(count * pass_seconds(speed.train, one) for one, count in work.passes.items())
     forward = sum(count * pass_seconds(speed.forward, one) for one, count in work.passes.items())
-    extra = extra_passes(job, derived, is_probed=speed.is_probed)
+    extra = extra_passes(job, derived, is_probed=speed.is_probed, trunk_share=trunk_share, recomputes=recomputes)
     passes += extra.each_step * forward
     train = scaled(passes + derived.num_steps * speed.update_seconds, factors, speed.spread)
     validations = 1 + math.ceil(derived.num_steps / derived.eval_every)  # one before the first step

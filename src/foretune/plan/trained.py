@@ -28,15 +28,15 @@ def trained_by(job: JobConfig, shape: Shape, *, num_labels: int) -> Trained:
         if train.method == "prefix":
             extra = advanced.num_prompt_tokens * shape.num_layers * 2 * shape.kv_width
         return Trained(shape.parameters, extra, False, weight_bytes=weight_bytes)
-    targets = advanced.target_modules
-    adapters = lora_parameters(shape, rank=train.rank, target_modules=targets)
+    targets, top = advanced.target_modules, min(advanced.top_layers, shape.num_layers)
+    adapters = lora_parameters(shape, rank=train.rank, target_modules=targets, top_layers=top)
     if advanced.lora_variant == "dora":
-        adapters += sum(layer.num_outputs for layer in targeted_layers(shape, targets))
+        adapters += sum(layer.num_outputs for layer in targeted_layers(shape, targets, top))
     head, body = 0, shape.parameters
     if train.method in ("classify", "regress"):
         head = classifier_parameters(shape, num_labels=1 if train.method == "regress" else max(2, num_labels))
         body = shape.body_parameters + head
-    return Trained(body, adapters + head, False, targets, True, weight_bytes)
+    return Trained(body, adapters + head, False, targets, True, weight_bytes, top, not advanced.dropout)
 
 
 def _weight_bytes(shape: Shape, bits: str) -> float:
@@ -55,12 +55,17 @@ class ExtraPasses(NamedTuple):
     each_step: float = 0.0
 
 
-def extra_passes(job: JobConfig, derived: Derived, *, is_probed: bool) -> ExtraPasses:
+def extra_passes(
+    job: JobConfig, derived: Derived, *, is_probed: bool, trunk_share: float = 0.0, recomputes: bool = False
+) -> ExtraPasses:
     """The reference, computed once over the data, and kto's look at mismatched answers in each step.
 
     dpo's reference reads its pairs, kto's answers and mismatched answers; the probe's steps hold kto's look already.
+    `trunk_share` of the layers are frozen below the adapters and computed once before; `recomputes`: activations are
+    computed again in each step, and that was not measured.
     """
     once = 1 / max(derived.num_epochs, 1e-9)
+    before, each = trunk_share * once, 1.0 if recomputes else 0.0
     if job.train.method == "kto":
-        return ExtraPasses(2 * once, 0.0 if is_probed else 1.0)
-    return ExtraPasses(once if job.train.method == "dpo" else 0.0)
+        return ExtraPasses(before + 2 * once, each + (0.0 if is_probed else 1.0))
+    return ExtraPasses(before + (once if job.train.method == "dpo" else 0.0), each)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from foretune.models.shapes import ALL_LINEAR, default_targets, lora_parameters
 from foretune.plan.answer import forecast_of_plan, requested_setup
 from foretune.plan.forecast import forecast, given_price
+from foretune.plan.measurements import measured_in, measured_situation
 from foretune.plan.money import LARGE_USD, budget_warning, require_budget
 from foretune.plan.project import Outlook, Project, outlook, read_project
 from foretune.plan.request import PlanRequest
@@ -76,13 +78,24 @@ def whole_plan(
 
 
 def whole_plan_of_job(
-    record: PlanRecord, *, project: Path | None = None, max_cost_usd: float = 0.0, job: str = "job.toml"
+    record: PlanRecord,
+    *,
+    project: Path | None = None,
+    max_cost_usd: float = 0.0,
+    job: str = "job.toml",
+    measured: Path | None = None,
 ) -> WholePlan:
-    """The whole plan around a job's plan on this machine. Raises GateRefused over the budget."""
+    """The whole plan around a job's plan on this machine; `measured` is a run whose measurements feed the advice.
+
+    Raises GateRefused over the budget.
+    """
     found = _within(forecast_of_plan(record), max_cost_usd)
     rows = max(1, record.num_train_samples)
     epochs = record.num_steps * record.micro_batch_size * record.grad_accum_steps / rows
     told = read_project(project) if project else Project()
+    if measured is not None:
+        known = measured_situation(told.situation, measured_in(measured, told))
+        told = dataclasses.replace(told, situation=known)
     around = outlook(told, found, num_examples=record.num_train_samples, epochs=epochs, job=job)
     sizes = model_sizes(max(1, record.total_parameters))
     return WholePlan(found, around, Sizes(saved_bytes(record.trainable_parameters), *sizes))

@@ -185,7 +185,8 @@ class Answer(_Part):
     messages: tuple[dict[str, str], ...]
     prediction: str
     expected: str
-    scores: dict[str, float]
+    scores: dict[str, float]  # without those that there is none of
+    unscored: dict[str, str] = {}  # metrics that the user's own scorer gave no number for, and why
     seconds: float | None = None  # to answer; a batch's time is shared out evenly
     cost_usd: float | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from foretune.records.base import Record
 
@@ -50,4 +50,5 @@ class LearningCurveRecord(Record):
     prompted_score: float | None = None  # of the best prompt on validation, where an evaluation measured it
     stopped_early: bool = False
     advice: str
+    sample_scores: dict[str, float] = Field(default_factory=dict)  # of the model trained on all, by sample id
     warnings: tuple[str, ...] = ()

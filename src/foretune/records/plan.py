@@ -40,6 +40,7 @@ class PlanRecord(Record):
     micro_batch_size: int
     grad_accum_steps: int
     max_seq_len: int
+    recomputes_activations: bool = False
     fits: bool
     available_memory_gb: float
     peak_memory_gb: Estimate

@@ -42,4 +42,5 @@ class ProbeRecord(Record):
     trainable_parameters: int
     base_memory_bytes: int  # resident memory with the model loaded, before the first step
     peak_memory_bytes: int  # after the longest batch
+    recomputes_activations: bool = False
     decode_seconds_per_token: float = 0.0  # one generated token for one batch of evaluation

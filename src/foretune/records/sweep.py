@@ -36,17 +36,19 @@ class SweepRecord(Record):
     """Written after every leg of a setting. `planned_fraction` is the share of all settings' steps that halving takes.
 
     `seconds` counts every start of the sweep, loading included; `rung_sizes` are the settings that reach each rung.
+    With the sampler `optuna` settings are added as they are proposed, out of `space`.
     """
 
     file_name: ClassVar[str] = "sweep.json"
     run_id: str
-    sampler: Literal["grid", "random"]
+    sampler: Literal["grid", "random", "optuna"]
     fields: tuple[str, ...]  # what varies, as dotted names
     eta: int  # of eta settings one goes on
     rung_sizes: tuple[int, ...]
     planned_fraction: float
     seed: int
     settings: tuple[SettingResult, ...]
+    space: tuple[str, ...] = ()  # `NAME=A,B` as it was asked for
     state: Literal["running", "stopped", "done", "budget"] = "running"
     winner: int = 0  # number of the setting; 0 while there is none
     num_steps: int = 0  # optimizer steps of all settings so far

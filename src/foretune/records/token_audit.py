@@ -86,6 +86,12 @@ class TokenAuditRecord(Record):
     checked: tuple[str, ...] = ()  # ids of the checks that could be made
     not_checked: dict[str, str] = Field(default_factory=dict)  # id -> why not
     samples: tuple[ShownSample, ...] = ()
+    template: str | None = None  # the chat template itself, foretune's plain form where the model has none
+    # Of up to 2,000 rows, those whose learned tokens end the answer, lack the end of the target, begin in the prompt;
+    # None where that does not apply or rows and samples are not one to one.
+    ended_fraction: float | None = None
+    truncated_fraction: float | None = None
+    prompt_loss_fraction: float | None = None
 
     @property
     def loss_fraction(self) -> float:

@@ -57,6 +57,8 @@ class TrainingRecord(Record):
     train_curve: tuple[CurvePoint, ...]
     eval_curve: tuple[CurvePoint, ...]
     num_dropped_samples: int = 0
+    micro_batch_size: int = 0  # of the last step: smaller than planned where memory ran out; 0: not known
+    recomputes_activations: bool = False
     artefact: str  # adapter or model, relative to the run folder
     artefact_sha256: dict[str, str]
     labels: tuple[str, ...] = ()

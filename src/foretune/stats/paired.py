@@ -23,9 +23,9 @@ from foretune.stats.checks import (
     group_codes,
     score_limits,
 )
+from foretune.stats.paired_binary import McNemar
 from foretune.stats.paired_tests import (
     IdenticalDifferences,
-    McNemar,
     MeanDifference,
     PairedTest,
     ResampledDifference,
@@ -33,7 +33,15 @@ from foretune.stats.paired_tests import (
 )
 from foretune.stats.power import Spread, samples_needed, visible_difference
 
-__all__ = ["MARGIN", "PairedResult", "compare_paired", "compare_paired_metric", "settling_difference"]
+__all__ = [
+    "MARGIN",
+    "PairedResult",
+    "compare_paired",
+    "compare_paired_metric",
+    "paired_result",
+    "paired_test",
+    "settling_difference",
+]
 
 MARGIN = 0.02  # difference of practical importance: 2 points of a score in 0..1
 T_SAMPLES = 30  # from here the mean of graded differences is near enough to normal
@@ -81,10 +89,10 @@ def compare_paired(
 ) -> PairedResult:
     """Compare two systems' scores of the same samples, in the same order.
 
-    Binary: McNemar mid-p with the Bonett-Price interval. Graded: paired t from 30 samples on, below it sign-flip
-    permutation (exact up to 20). Groups (conversation, document, customer, repeats of one sample): cluster-robust t
-    from 15 groups on, below it the wild-cluster sign flip. `look`: how many times this test split has been opened;
-    alpha is divided by it. `margin` is the difference of practical importance that `n_needed` looks at;
+    Binary: McNemar's exact unconditional test with Tango's interval. Graded: paired t from 30 samples on, below it
+    sign-flip permutation (exact up to 20). Groups (conversation, document, customer, repeats of one sample):
+    cluster-robust t from 15 groups on, below it the wild-cluster sign flip. `look`: how many times this test split has
+    been opened; alpha is divided by it. `margin` is the difference of practical importance that `n_needed` looks at;
     `score_range` the lowest and highest possible score, None where that is not known.
     Raises ScoreError naming the row of a score that is missing, NaN or out of range.
     """
@@ -101,8 +109,8 @@ def compare_paired(
         )
     low, high = score_limits(score_range, baseline, candidate)
     codes = group_codes(groups, baseline.size)
-    test = _mean_test(candidate - baseline, codes, kind, high - low)
-    return _result(test, baseline.size, high - low, checked_alpha(alpha, look), look, margin)
+    test = paired_test(candidate - baseline, codes, kind, high - low)
+    return paired_result(test, baseline.size, high - low, checked_alpha(alpha, look), look, margin)
 
 
 def compare_paired_metric(
@@ -136,7 +144,7 @@ def compare_paired_metric(
     rows = np.concatenate([baseline_rows, candidate_rows], axis=1)
     resampled = resample(rows, difference, groups=groups, draws=draws, seed=seed)
     n = rows.shape[0]
-    return _result(ResampledDifference(resampled, n, span), n, span, checked_alpha(alpha, look), look, margin)
+    return paired_result(ResampledDifference(resampled, n, span), n, span, checked_alpha(alpha, look), look, margin)
 
 
 def settling_difference(value: float, margin: float) -> float:
@@ -144,7 +152,8 @@ def settling_difference(value: float, margin: float) -> float:
     return max(value, margin - value)
 
 
-def _mean_test(differences: FloatArray, codes: IntArray, kind: str, span: float) -> PairedTest:
+def paired_test(differences: FloatArray, codes: IntArray, kind: str, span: float) -> PairedTest:
+    """The test that fits differences of this kind; `codes` numbers each sample's group."""
     sums: FloatArray = np.bincount(codes, weights=differences).astype(np.float64)
     sizes: FloatArray = np.bincount(codes).astype(np.float64)
     grouped = bool((sizes > 1).any())
@@ -158,7 +167,8 @@ def _mean_test(differences: FloatArray, codes: IntArray, kind: str, span: float)
     return MeanDifference(sums, sizes)
 
 
-def _result(test: PairedTest, n: int, span: float, alpha: float, look: int, margin: float) -> PairedResult:
+def paired_result(test: PairedTest, n: int, span: float, alpha: float, look: int, margin: float) -> PairedResult:
+    """What a test says at the level `alpha`, which is already divided by `look`."""
     low, high = test.interval(alpha)
     bound, _ = test.interval(min(2 * alpha, 0.999))
     needed = samples_needed(test.spread, settling_difference(test.value, margin), alpha)

@@ -17,13 +17,10 @@ from foretune.stats.power import Spread
 
 __all__ = [
     "IdenticalDifferences",
-    "McNemar",
     "MeanDifference",
     "PairedTest",
     "ResampledDifference",
     "SignFlip",
-    "bonett_price",
-    "mcnemar_mid_p",
 ]
 
 EXACT_UNITS = 20  # all 2^20 sign flips are enumerated up to here
@@ -51,71 +48,11 @@ class PairedTest(Protocol):
     def interval(self, alpha: float) -> tuple[float, float]: ...
 
 
-def mcnemar_mid_p(lost: int, won: int) -> float:
-    """Two-sided mid-p of McNemar's test: 2 P(X <= min) - P(X = min), X ~ Binomial(lost + won, 1/2).
-
-    `lost`: samples that only the baseline got right; `won`: only the candidate (Fagerland et al. 2013).
-    """
-    from scipy.special import bdtr
-
-    fewer, discordant = min(lost, won), lost + won
-    below = float(bdtr(fewer - 1, discordant, 0.5)) if fewer else 0.0
-    return min(1.0, float(bdtr(fewer, discordant, 0.5)) + below)
-
-
-def bonett_price(lost: int, won: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Interval for the paired difference of proportions (won - lost) / n, with one pseudo-count in each cell.
-
-    Adjusted Wald of Bonett and Price 2012: p = (won + 1)/(n + 2), q = (lost + 1)/(n + 2),
-    p - q +- z sqrt((p + q - (p - q)^2) / (n + 2)), cut to [-1, 1].
-    """
-    from scipy.special import ndtri
-
-    p, q = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = -float(ndtri(alpha / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return max(-1.0, p - q - half), min(1.0, p - q + half)
-
-
 @lru_cache(maxsize=2)
 def _drawn_subsets(num_units: int, seed: int) -> FloatArray:
     """(B, G) seeded non-empty subsets of the units, as 0 and 1."""
     chosen = np.random.default_rng(seed).random((FLIPS, num_units)) < 0.5
     return chosen[chosen.any(axis=1)].astype(np.float64)
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """0/1 scores of independent samples."""
-
-    lost: int
-    won: int
-    n: int
-    method: str = "McNemar mid-p, Bonett-Price interval"
-    min_units: int = 1
-
-    @property
-    def value(self) -> float:
-        """Difference of the two rates, fraction."""
-        return (self.won - self.lost) / self.n
-
-    @property
-    def num_units(self) -> int:
-        """Pairs."""
-        return self.n
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided mid-p."""
-        return mcnemar_mid_p(self.lost, self.won)
-
-    @property
-    def spread(self) -> Spread:
-        """Discordance; never under the interval's own pseudo-counts, for 0 of n is not proof of 0."""
-        return Spread("discordance", max((self.lost + self.won) / self.n, 2 / (self.n + 2)))
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Bonett-Price."""
-        return bonett_price(self.lost, self.won, self.n, alpha)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def attach(job: JobConfig, loaded: LoadedModel, derived: Derived, lineage: Linea
             target_modules=advanced.target_modules,
             seed=job.seed,
             variant=advanced.lora_variant,
+            top_layers=advanced.top_layers,
         )
 
 

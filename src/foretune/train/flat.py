@@ -6,22 +6,34 @@ weight of the whole global batch, so the gradient does not depend on the cut.
 
 # SPDX-License-Identifier: Apache-2.0
 #
-# Shapes: T tokens, N predictions (classification: samples).
+# Shapes: T tokens, N predictions (classification: samples), U uses of predictions, a shared one once a sequence.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.data.token_tree import Piece, cut_trees, with_soft_prompt
+from foretune.data.token_tree import cut_grouped_trees, cut_trees, with_soft_prompt
 from foretune.models.decoder import FlatModel, FlatTokens
-from foretune.models.flat_attention import Segment
+from foretune.models.flat_segments import on_device
+from foretune.train.flat_layout import Layout
 from foretune.train.objective import LossSum, Row
+from foretune.train.trunk import Trunk
 
-__all__ = ["FlatBatch", "flat_batches", "flat_loss"]
+__all__ = [
+    "Asked",
+    "FlatBatch",
+    "FlatSequences",
+    "flat_batches",
+    "flat_inputs",
+    "flat_loss",
+    "flat_pairs",
+    "flat_sequences",
+]
 
 
 @dataclass(frozen=True)
@@ -41,72 +53,73 @@ class FlatBatch:
         return len(self.tokens.ids_T)
 
 
+class Asked(NamedTuple):
+    """One sequence of a group: its ids, what its answer weighs, and whether its prompt is predicted too."""
+
+    ids: np.ndarray  # int, [L]
+    weights: np.ndarray  # float, [L]
+    asks_prompt: bool = False
+
+
+@dataclass(frozen=True)
+class FlatSequences:
+    """One micro-batch of groups of sequences: tokens, what is predicted, and whose each prediction is.
+
+    Sequence j of the g-th of G chosen groups has the number j G + g.
+    """
+
+    tokens: FlatTokens
+    targets_N: Tensor
+    prediction_U: Tensor
+    sequence_U: Tensor
+    answer_U: Tensor  # bool: of the answer, not of the prompt
+    chosen: tuple[int, ...]  # groups
+    num_sequences: int
+
+
+def flat_pairs(tokens: FlatTokens) -> int:
+    """Pairs of a token and a token of its own segment or one before it: position of a segment's end x its tokens."""
+    ends = tokens.positions_T[[segment.end - 1 for segment in tokens.segments]] + 1
+    return int(sum((s.end - s.start) * int(end) for s, end in zip(tokens.segments, ends, strict=True)))
+
+
 def flat_batches(
-    rows: Sequence[Row], model: FlatModel, *, budget_tokens: int, device: torch.device
+    rows: Sequence[Row], model: FlatModel, *, budget_tokens: int, device: torch.device, trunk: Trunk | None = None
 ) -> Iterator[FlatBatch]:
     """Cut the samples of one global batch into micro-batches of at most `budget_tokens` computed tokens.
 
-    A sample longer than the budget is a micro-batch of its own. Samples that share a prefix lie together.
+    A sample longer than the budget is a micro-batch of its own. Samples that share a prefix lie together. Where `trunk`
+    knows all of them, the layers below it are not computed.
     """
-    is_class = rows[0].label >= 0
     num_prompt = model.num_prompt_tokens
-    inputs = [
-        with_soft_prompt(np.asarray(row.ids if is_class else row.ids[:-1], dtype=np.int64), num_prompt) for row in rows
-    ]
+    inputs = [with_soft_prompt(_input(row), num_prompt) for row in rows]
+    known = trunk.places_of(inputs) if trunk else None
     least = model.settings.min_prefix_tokens if model.shares_prefixes else 0
     budget = budget_tokens if model.settings.has_packing else 0
     for chosen, forest in cut_trees(inputs, budget_tokens=budget, min_prefix_tokens=least):
-        yield _flat_batch(forest, chosen, rows, inputs, num_prompt, model.settings.row_multiple, device)
+        layout = Layout(forest, inputs)
+        layout.pad(-layout.length % model.settings.row_multiple, num_prompt)
+        batch = _flat_batch(layout, chosen, rows, num_prompt, model.settings.row_multiple, device)
+        yield (
+            batch if known is None or trunk is None else replace(batch, tokens=trunk.known(batch.tokens, layout, known))
+        )
 
 
-class _Layout:
-    """Pieces laid out depth first: ids, positions, segments, and where each sample's tokens lie."""
+def _input(row: Row) -> np.ndarray:
+    """What a model reads of a row; the last token is only predicted, but a class is read off it."""
+    return np.asarray(row.ids if row.label >= 0 else row.ids[:-1], dtype=np.int64)
 
-    def __init__(self, forest: Sequence[Piece], inputs: Sequence[np.ndarray]) -> None:
-        self.ids: list[np.ndarray] = []
-        self.positions: list[np.ndarray] = []
-        self.segments: list[Segment] = []
-        self.places: dict[int, list[np.ndarray]] = {}
-        self.length = 0
-        for piece in forest:
-            self._lay(piece, inputs)
 
-    def pad(self, num: int, some_id: int) -> None:
-        """A segment of its own that nothing is asked of."""
-        if num:
-            self.ids.append(np.full(num, some_id))
-            self.positions.append(np.arange(num))
-            self.segments.append(Segment(self.length, self.length + num, self.length + num))
-            self.length += num
-
-    def _lay(self, piece: Piece, inputs: Sequence[np.ndarray]) -> None:
-        start, num = self.length, piece.end - piece.begin
-        self.length += num
-        self.ids.append(inputs[piece.members[0]][piece.begin : piece.end])
-        self.positions.append(np.arange(piece.begin, piece.end))
-        for member in piece.members:
-            self.places.setdefault(member, []).append(np.arange(start, start + num))
-        index = len(self.segments)
-        self.segments.append(Segment(start, start + num, start + num))
-        for child in piece.children:
-            self._lay(child, inputs)
-        self.segments[index] = Segment(start, start + num, self.length)
+def flat_inputs(rows: Sequence[Row]) -> list[np.ndarray]:
+    """All that passes over these rows read, the worse conversations of pairs (kto: mismatched ones) too."""
+    others = [np.asarray(row.preference.ids[:-1], dtype=np.int64) for row in rows if row.preference is not None]
+    return [*(_input(row) for row in rows), *others]
 
 
 def _flat_batch(
-    forest: Sequence[Piece],
-    chosen: Sequence[int],
-    rows: Sequence[Row],
-    inputs: Sequence[np.ndarray],
-    num_prompt: int,
-    multiple: int,
-    device: torch.device,
+    layout: Layout, chosen: Sequence[int], rows: Sequence[Row], num_prompt: int, multiple: int, device: torch.device
 ) -> FlatBatch:
-    layout = _Layout(forest, inputs)
-    layout.pad(-layout.length % multiple, num_prompt)
     is_class = rows[0].label >= 0
-    ids = np.concatenate(layout.ids) - num_prompt
-    ids[ids < 0] = -1 - num_prompt - ids[ids < 0]  # soft-prompt row i is id -1 - i
     predictions = [_predictions(rows[i], np.concatenate(layout.places[i]), is_class) for i in chosen]
     asked, targets, weights = (np.concatenate(parts) for parts in zip(*predictions, strict=True))
     pairs, inverse, counts = np.unique(np.stack([asked, targets]), axis=1, return_inverse=True, return_counts=True)
@@ -114,19 +127,13 @@ def _flat_batch(
     spare = -pairs.shape[1] % multiple  # predictions without weight
     pairs = np.pad(pairs, ((0, 0), (0, spare)), mode="edge")
     summed, counts = np.pad(summed, (0, spare)), np.pad(counts, (0, spare))
-    tokens = FlatTokens(
-        torch.from_numpy(ids).to(device),
-        torch.from_numpy(np.concatenate(layout.positions)).to(device),
-        tuple(layout.segments),
-        torch.from_numpy(pairs[0].copy()).to(device),
-    )
     return FlatBatch(
-        tokens,
-        torch.from_numpy(pairs[1].copy()).to(device),
-        torch.from_numpy(summed).to(device),
-        torch.from_numpy(counts).to(device),
+        layout.tokens(pairs[0], num_prompt, device),
+        on_device(pairs[1], device),
+        on_device(summed, device),
+        on_device(counts, device),
         tuple(chosen),
-        sum(len(inputs[i]) for i in chosen),
+        num_prompt * len(chosen) + sum(len(_input(rows[i])) for i in chosen),
     )
 
 
@@ -146,3 +153,57 @@ def flat_loss(model: FlatModel, batch: FlatBatch) -> LossSum:
     """
     loss, right_N = model.loss(model.hidden(batch.tokens), batch.targets_N, batch.weights_N)
     return LossSum(loss, int((right_N * batch.counts_N).sum()))
+
+
+def flat_sequences(
+    groups: Sequence[Sequence[Asked]],
+    model: FlatModel,
+    *,
+    budget_tokens: int,
+    device: torch.device,
+    trunk: Trunk | None = None,
+) -> Iterator[FlatSequences]:
+    """Cut groups of as many sequences each into micro-batches of at most `budget_tokens` computed tokens.
+
+    The sequences of a group stay together; what they share, and what groups share, is computed once. `trunk` as in
+    `flat_batches`.
+    """
+    inputs = [[np.asarray(one.ids[:-1], dtype=np.int64) for one in group] for group in groups]
+    least = model.settings.min_prefix_tokens if model.shares_prefixes else 0
+    budget = budget_tokens if model.settings.has_packing else 0
+    every = [ids for group in inputs for ids in group]
+    known = trunk.places_of(every) if trunk else None
+    for chosen, forest in cut_grouped_trees(inputs, budget_tokens=budget, min_prefix_tokens=least):
+        layout = Layout(forest, every)
+        layout.pad(-layout.length % model.settings.row_multiple, 0)
+        picked = [groups[i] for i in chosen]
+        batch = _flat_sequences(layout, picked, chosen, model.settings.row_multiple, device)
+        yield (
+            batch if known is None or trunk is None else replace(batch, tokens=trunk.known(batch.tokens, layout, known))
+        )
+
+
+def _flat_sequences(
+    layout: Layout, groups: Sequence[Sequence[Asked]], chosen: Sequence[int], multiple: int, device: torch.device
+) -> FlatSequences:
+    size = len(groups[0])
+    uses: list[np.ndarray] = []  # [4, U]: row asked, target, sequence, whether of the answer
+    for place, (group, number) in enumerate(zip(groups, chosen, strict=True)):
+        for j, one in enumerate(group):
+            places = np.concatenate(layout.places[number * size + j])
+            uses.append(_uses(one, places, j * len(groups) + place))
+    asked, targets, sequences, answers = np.concatenate(uses, axis=1)
+    pairs, inverse = np.unique(np.stack([asked, targets]), axis=1, return_inverse=True)
+    pairs = np.pad(pairs, ((0, 0), (0, -pairs.shape[1] % multiple)), mode="edge")  # predictions that no one uses
+    arrays = (on_device(one, device) for one in (pairs[1], inverse.reshape(-1), sequences, answers))
+    targets_N, prediction_U, sequence_U, answer_U = arrays
+    tokens = layout.tokens(pairs[0], 0, device)
+    return FlatSequences(tokens, targets_N, prediction_U, sequence_U, answer_U > 0, tuple(chosen), size * len(groups))
+
+
+def _uses(one: Asked, places: np.ndarray, sequence: int) -> np.ndarray:
+    """[4, U]: flat row, target, sequence and whether of the answer, of all that a sequence predicts."""
+    is_answer = one.weights[1:] > 0
+    chosen = np.arange(len(one.ids) - 1) if one.asks_prompt else np.nonzero(is_answer)[0]
+    targets = one.ids[1:][chosen].astype(np.int64)
+    return np.stack([places[chosen], targets, np.full(len(chosen), sequence), is_answer[chosen].astype(np.int64)])

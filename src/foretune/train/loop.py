@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from foretune.data.micro import global_batch
-from foretune.errors import TrainingDiverged
 from foretune.models.load import LoadedModel
 from foretune.records.events import EventLog
 from foretune.records.training import CurvePoint
@@ -30,16 +29,28 @@ from foretune.train.checkpoint import (
     save_checkpoint,
 )
 from foretune.train.disk import check_disk, checkpoint_bytes
-from foretune.train.memory_ladder import MemorySettings, next_rung
+from foretune.train.loss_scale import checked_norm, loss_scaler, update
+from foretune.train.memory_ladder import MemorySettings, Rung, next_rung
 from foretune.train.objective import LossSum, Row
-from foretune.train.passes import Passes
+from foretune.train.passes import Micro, Passes
 from foretune.train.processes import ALONE, Processes
 from foretune.train.resume_test import check_resumable, resume_self_test
+from foretune.train.sharded_passes import ShardedPasses, all_out_of_memory
 
-__all__ = ["FitResult", "LoopSettings", "build_optimizer", "evaluate_loss", "fit", "learning_rate_at", "trainable"]
+__all__ = [
+    "FitResult",
+    "LoopSettings",
+    "build_optimizer",
+    "curve_every",
+    "evaluate_loss",
+    "fit",
+    "learning_rate_at",
+    "trainable",
+]
 
 StopReason = Literal["finished", "early_stopping", "budget", "stopped"]
 CURVE_POINTS = 200
+MOST_CURVE_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -59,12 +70,14 @@ class LoopSettings:
     save_every: int
     keep_checkpoints: int
     patience: int
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["bf16", "fp16", "fp32"]
     seed: int
     pad_id: int
     max_seconds: float = math.inf
     method: str = "lora"
     quantise_base: str = "none"
+    recomputes_activations: bool = False  # from the first step on
+    can_recompute: bool = False  # where memory runs out
 
     @property
     def budget_tokens(self) -> int:
@@ -72,13 +85,14 @@ class LoopSettings:
         return self.micro_batch_size * self.max_seq_len
 
     def memory(self) -> MemorySettings:
-        """What decides the memory of a step, where the ladder begins. No engine recomputes activations yet."""
+        """What decides the memory of a step, where the ladder begins."""
         return MemorySettings(
             self.micro_batch_size,
             self.global_batch_size,
             self.max_seq_len,
             self.method,
-            can_recompute=False,
+            recomputes_activations=self.recomputes_activations,
+            can_recompute=self.can_recompute,
             quantise_base=self.quantise_base,
         )
 
@@ -94,6 +108,11 @@ class FitResult(NamedTuple):
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """Parameters with gradients, by name, in the model's order."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def curve_every(num_steps: int) -> int:
+    """Steps between points of the curve: about 200 points a run, at most 100 steps apart; events have every step."""
+    return min(MOST_CURVE_STEPS, max(1, num_steps // CURVE_POINTS))
 
 
 def learning_rate_at(step: int, settings: LoopSettings) -> float:
@@ -131,13 +150,13 @@ def evaluate_loss(
     """
     loaded.model.eval()
     weight = max(sum(row.weight for row in rows), 1e-9)
-    room, mine = settings.memory(), processes.share(rows)
+    room, mine = replace(settings.memory(), can_recompute=False), processes.share(rows)
     while True:
         try:
             loss, means = _evaluated(mine, passes, room.budget_tokens, weight)
             break
         except (MemoryError, RuntimeError) as error:
-            room = next_rung(error, room).settings
+            room = _smaller(error, passes, room).settings
     whole = processes.joined({"loss": loss, **means})
     loss = whole.pop("loss")
     if metrics is not None:
@@ -150,11 +169,23 @@ def _evaluated(
 ) -> tuple[float, dict[str, float]]:
     total = 0.0
     means: dict[str, float] = {}
-    for micro in passes.cut(rows, budget_tokens) if rows else ():
+    for micro in _micros(passes, rows, budget_tokens):
         found = micro.loss()
         total += float(found.loss)
         _add(means, found, weight)
     return total / weight, means
+
+
+def _micros(passes: Passes, rows: Sequence[Row], budget_tokens: int) -> Iterable[Micro]:
+    """The micro-batches of a share; a process without rows has some where weights are sharded."""
+    return passes.cut(rows, budget_tokens) if rows or isinstance(passes, ShardedPasses) else ()
+
+
+def _smaller(error: BaseException, passes: Passes, room: MemorySettings) -> Rung:
+    """What to try after `error`. Raises DoesNotFit where nothing is left, `error` where it is not about memory."""
+    if isinstance(passes, ShardedPasses):
+        raise all_out_of_memory(error, room) from error
+    return next_rung(error, room)
 
 
 def _add(means: dict[str, float], found: LossSum, weight: float) -> None:
@@ -180,31 +211,50 @@ def _gradient(
     seed: int,
     weight: float,
     events: EventLog,
+    scaler: torch.amp.GradScaler,
 ) -> tuple[_Step, MemorySettings]:
     """Forward and backward over one global batch; where memory runs out, again from its seed in smaller pieces."""
     while True:
         try:
             torch.manual_seed(seed)
-            return _passed(model, batch, passes, room.budget_tokens, weight), room
+            return _passed(model, batch, passes, room.budget_tokens, weight, scaler), room
         except (MemoryError, RuntimeError) as error:
-            rung = next_rung(error, room)
+            rung = _smaller(error, passes, room)
             events.add("note", message=rung.why)
         optimizer.zero_grad(set_to_none=True)
+        if rung.settings.recomputes_activations and not room.recomputes_activations:
+            passes.recompute()
         room = rung.settings
 
 
-def _passed(model: nn.Module, batch: Sequence[Row], passes: Passes, budget_tokens: int, weight: float) -> _Step:
+def _passed(
+    model: nn.Module,
+    batch: Sequence[Row],
+    passes: Passes,
+    budget_tokens: int,
+    weight: float,
+    scaler: torch.amp.GradScaler,
+) -> _Step:
     model.train()
     loss, num_computed = 0.0, 0
     metrics: dict[str, float] = {}
-    for micro in passes.cut(batch, budget_tokens) if batch else ():
+    for micro in _micros(passes, batch, budget_tokens):
         found = micro.loss()
         share = found.loss / weight
-        share.backward()
+        scaler.scale(share).backward()
         loss += float(share.detach())
         _add(metrics, found, weight)
         num_computed += micro.num_tokens
     return _Step(loss, num_computed, metrics)
+
+
+def _room(settings: LoopSettings, state: LoopState) -> MemorySettings:
+    """Where the ladder stands: where an earlier start of the run left it, so that what follows is computed alike."""
+    room = settings.memory()
+    size = min(state.micro_batch_size or room.micro_batch_size, room.micro_batch_size)
+    return replace(
+        room, micro_batch_size=size, recomputes_activations=room.recomputes_activations or state.recomputes_activations
+    )
 
 
 def _joined(step: _Step, parameters: dict[str, Tensor], processes: Processes) -> _Step:
@@ -234,7 +284,7 @@ def fit(
     """Train until the steps, the patience, the budget or `should_stop` end it; leave the best parameters in the model.
 
     At step `until` it stops with a checkpoint, to go on later as if nothing had been. Of several `processes` each
-    computes its share of every global batch, and the first of them writes.
+    computes its share of every global batch, and the first of them writes; over sharded weights, each its shard.
     Raises TrainingDiverged on a loss or gradient that is not finite, DoesNotFit on a full disk or where memory runs out
     with one sample at a time, CheckpointError where the checkpoints are of another run or do not read back.
     """
@@ -247,7 +297,7 @@ def fit(
         state = latest_checkpoint(checkpoints, parameters, optimizer, run_key) or state
     started_from, start_time, seconds_before = state.step, time.perf_counter(), state.seconds
     sizes = [row.num_tokens for row in rows]
-    log_every = max(1, settings.num_steps // CURVE_POINTS)
+    log_every = curve_every(settings.num_steps)
 
     def validate() -> bool:
         """Validate; true where this is the best so far."""
@@ -264,23 +314,28 @@ def fit(
         return improved
 
     def checkpoint(*, tests_itself: bool) -> None:
-        if not processes.is_first:
+        if not (processes.is_first or processes.is_sharded):
             return
         begin = time.perf_counter()
-        state.seconds = seconds_before + time.perf_counter() - start_time
+        seconds_so_far = seconds_before + time.perf_counter() - start_time
+        state.seconds, state.train_seconds = processes.of_first([seconds_so_far, state.train_seconds])
         check_disk(checkpoints, checkpoint_bytes(parameters.values()), "a checkpoint")
         path = save_checkpoint(checkpoints, state, parameters, optimizer, run_key)
         if tests_itself:
             test = resume_self_test(path, parameters, optimizer, state, run_key)
             events.add("note", message=f"resume self-test: {test.num_tensors} tensors read back equal")
-        prune_checkpoints(checkpoints, keep=settings.keep_checkpoints, best_step=state.best_step)
+        if processes.is_first:
+            prune_checkpoints(checkpoints, keep=settings.keep_checkpoints, best_step=state.best_step)
         seconds = round(time.perf_counter() - begin, 4)
         events.add("checkpoint", step=state.step, path=f"checkpoints/{path.name}", seconds=seconds)
 
     if state.step == 0 and eval_rows and not state.eval_curve:
         validate()
     reason: StopReason = "finished"
-    room, is_tested = settings.memory(), False
+    room, is_tested = _room(settings, state), False
+    scaler = loss_scaler(loaded.device, settings.precision, state)
+    if room.recomputes_activations:
+        passes.recompute()
     while state.step < settings.num_steps and not (until and state.step >= until):
         begin = time.perf_counter()
         if settings.patience and state.evals_without_gain >= settings.patience:
@@ -293,17 +348,24 @@ def fit(
             group["lr"] = learning_rate
         batch, seed = processes.share([rows[i] for i in chosen]), settings.seed * 1_000_003 + state.step
         seed += processes.seed_offset
-        step, room = _gradient(model, batch, passes, optimizer, room, seed=seed, weight=weight, events=events)
+        step, room = _gradient(
+            model, batch, passes, optimizer, room, seed=seed, weight=weight, events=events, scaler=scaler
+        )
+        state.micro_batch_size, state.recomputes_activations = room.micro_batch_size, room.recomputes_activations
         step = _joined(step, parameters, processes)
         limit = settings.max_grad_norm or math.inf
-        grad_norm = float(nn.utils.clip_grad_norm_(parameters.values(), limit))
-        if not (math.isfinite(step.loss) and math.isfinite(grad_norm)):
-            raise TrainingDiverged(
-                f"step {state.step + 1}: loss {step.loss}, gradient norm {grad_norm} at learning rate "
-                f"{learning_rate:.3g}; expected finite numbers",
-                fix=f"train.learning_rate = {settings.learning_rate / 10:.1g}",
-            )
-        optimizer.step()
+        scaler.unscale_(optimizer)
+        grad_norm = checked_norm(
+            scaler,
+            step.loss,
+            processes.clipped_norm(parameters.values(), limit),
+            step=state.step + 1,
+            rate=learning_rate,
+            peak_rate=settings.learning_rate,
+        )
+        update(scaler, optimizer, state)
+        if grad_norm is None:
+            events.add("note", message=f"fp16 gradients overflowed in step {state.step + 1}: no update, smaller scale")
         optimizer.zero_grad(set_to_none=True)
 
         state.step += 1
@@ -322,7 +384,7 @@ def fit(
             step=state.step,
             loss=step.loss,
             learning_rate=learning_rate,
-            grad_norm=round(grad_norm, 6),
+            grad_norm=None if grad_norm is None else round(grad_norm, 6),
             tokens=num_tokens,
             loss_tokens=num_loss_tokens,
             padded_tokens=step.num_computed,

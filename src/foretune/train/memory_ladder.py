@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from foretune.engine.memory import is_out_of_memory
 from foretune.errors import DoesNotFit
 
 __all__ = ["MemorySettings", "Rung", "is_out_of_memory", "next_rung", "what_would_fit"]
-
-# The CPU allocator of torch has no error class of its own.
-CPU_ALLOCATOR = "DefaultCPUAllocator"
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,6 @@ class Rung:
 
     settings: MemorySettings
     why: str
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is memory, not disk: MemoryError, torch's OutOfMemoryError, the CPU allocator's RuntimeError."""
-    if isinstance(error, DoesNotFit):
-        return False  # one of ours: already explained, and perhaps a full disk
-    if isinstance(error, MemoryError):
-        return True
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error))
 
 
 def next_rung(error: BaseException, settings: MemorySettings) -> Rung:

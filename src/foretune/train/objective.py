@@ -46,16 +46,13 @@ class Preference(NamedTuple):
     """What a row is compared with, and what the model thought of both before training.
 
     Pairs: the worse conversation. KTO (`is_desirable` says whether the row's answer is good): the row's prompt with the
-    answer to another one. `reference` are the log-probabilities (nats) of the row and of these ids before training;
-    `shared` is one number of the whole global batch: KTO's estimate of how far the model has moved (nats), ORPO's pairs
-    per language-model token.
+    answer to another one. `reference` are the log-probabilities (nats) of the row and of these ids before training.
     """
 
     ids: np.ndarray  # int, [L]
     weights: np.ndarray  # float, [L]
     is_desirable: bool | None = None
     reference: tuple[float, float] = (0.0, 0.0)
-    shared: float = 0.0
 
 
 class Row(NamedTuple):
@@ -106,9 +103,6 @@ class Batch:
     source_mask_BS: Tensor | None = None
     labels_B: Tensor | None = None
     values_B: Tensor | None = None
-    reference_B: Tensor | None = None  # log-probabilities before training
-    desirable_B: Tensor | None = None  # bool
-    shared: float = 0.0
 
 
 class LossSum(NamedTuple):
@@ -135,10 +129,9 @@ def _padded(arrays: Sequence[np.ndarray], fill: float, dtype: Any) -> Tensor:
 
 def build_batch(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch:
     """Pad rows on the right. With causal attention no real token can see padding, so decoders need no mask."""
-    preferences = [row.preference for row in rows if row.preference is not None]
     sequences = [(row.ids, row.weights) for row in rows]
     if rows[0].is_pair:
-        sequences += [(worse.ids, worse.weights) for worse in preferences]
+        sequences += [(row.preference.ids, row.preference.weights) for row in rows if row.preference is not None]
     ids = _padded([one[0] for one in sequences], pad_id, np.int64)
     mask = _padded([np.ones(len(one[0])) for one in sequences], 0, np.int64)
     weights = _padded([one[1] for one in sequences], 0.0, np.float32)
@@ -152,20 +145,7 @@ def build_batch(rows: Sequence[Row], pad_id: int, device: torch.device) -> Batch
         _padded([np.ones(len(s)) for s in sources], 0, np.int64).to(device) if sources else None,
         torch.tensor([row.label for row in rows], device=device) if rows[0].label >= 0 else None,
         torch.tensor(values, dtype=torch.float32, device=device) if values else None,
-        *_judged(preferences, device),
     )
-
-
-def _judged(preferences: Sequence[Preference], device: torch.device) -> tuple[Tensor | None, Tensor | None, float]:
-    """Reference log-probabilities of each sequence of the batch, which rows are good (KTO), what the batch shares."""
-    if not preferences:
-        return None, None, 0.0
-    first = [one.reference[0] for one in preferences]
-    if preferences[0].is_desirable is None:
-        reference = torch.tensor([*first, *(one.reference[1] for one in preferences)], device=device)
-        return reference, None, preferences[0].shared
-    desirable = torch.tensor([bool(one.is_desirable) for one in preferences], device=device)
-    return torch.tensor(first, device=device), desirable, preferences[0].shared
 
 
 def _weighted_cross_entropy(logits_NV: Tensor, targets_N: Tensor, weights_N: Tensor) -> LossSum:

@@ -10,16 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 
 from foretune.data.micro import micro_batches, padded_tokens
 from foretune.models.decoder import FlatModel, FlatSettings, flat_model, why_not_flat
+from foretune.models.flat_varlen import why_no_flash
 from foretune.models.load import LoadedModel
+from foretune.models.recompute import can_recompute, keep_activations, recompute_activations
 from foretune.models.virtual import KeyValuePrefix, num_virtual_tokens
-from foretune.train.flat import FlatBatch, flat_batches, flat_loss
+from foretune.train.flat import flat_batches, flat_inputs, flat_loss, flat_pairs
 from foretune.train.objective import LossFunction, LossSum, Row, build_batch, loss_for
+from foretune.train.trunk import Trunk, build_trunk
+from foretune.units import show_bytes
 
 __all__ = ["FLAT_SWITCHES", "FlatPasses", "Micro", "PaddedPasses", "Passes", "autocast", "choose_passes"]
 
@@ -31,6 +36,8 @@ FLAT_SWITCHES = {
     "shared_prefix": {"has_shared_prefix": False},
     "chunked_head": {"head_rows": 0},
     "pruned_last_layer": {"prunes_last_layer": False},
+    "cached_trunk": {"caches_trunk": False},
+    "kernels": {"has_kernels": False},
 }
 
 
@@ -54,10 +61,29 @@ class Passes(Protocol):
         """Give the loaded model its own form back: before it is saved, merged, or run by itself."""
         ...
 
+    def prepare(self, rows: Sequence[Row], budget_tokens: int, *, folder: Path, key: Callable[[], str]) -> str:
+        """Compute once what is the same in every epoch over these rows; a line on it, empty where there is nothing."""
+        ...
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """What `prepare` kept."""
+        ...
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether activations can be computed again in the backward pass instead of being kept."""
+        ...
+
+    def recompute(self) -> None:
+        """From now on compute activations again in the backward pass: slower, less memory, the same numbers."""
+        ...
+
 
 def autocast(loaded: LoadedModel, precision: str) -> AbstractContextManager[object]:
-    """bf16 arithmetic over fp32 parameters, or plain fp32."""
-    return torch.autocast(loaded.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """Arithmetic in bf16 or fp16 over fp32 parameters, or plain fp32."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(loaded.device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 @dataclass(frozen=True)
@@ -83,7 +109,27 @@ class PaddedPasses:
             return self.loss_of(self.loaded, batch)
 
     def release(self) -> None:
-        """Nothing was changed."""
+        """Keep activations again."""
+        keep_activations(self.loaded.model)
+
+    def prepare(self, rows: Sequence[Row], budget_tokens: int, *, folder: Path, key: Callable[[], str]) -> str:
+        """Nothing is kept."""
+        return ""
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """Nothing is kept."""
+        return None
+
+    @property
+    def can_recompute(self) -> bool:
+        """Not where learned keys and values come in as a cache, which transformers drops then."""
+        has_prefix = isinstance(getattr(self.loaded.model, "kv_prefix", None), KeyValuePrefix)
+        return can_recompute(self.loaded.model) and not has_prefix
+
+    def recompute(self) -> None:
+        """See `Passes`; block by block, as the transformers class does it."""
+        recompute_activations(self.loaded.model)
 
 
 @dataclass
@@ -93,21 +139,25 @@ class FlatPasses:
     loaded: LoadedModel
     settings: FlatSettings
     max_seq_len: int
+    trunk: Trunk | None = None
+    recomputes: bool = False
     _flat: FlatModel | None = None
 
-    def _model(self) -> FlatModel:
+    def model(self) -> FlatModel:
+        """The flat form of the loaded model, made where there is none."""
         if self._flat is None:
             self._flat = flat_model(self.loaded, self.settings, max_seq_len=self.max_seq_len)
         assert self._flat is not None, "choose_passes asked before"
+        self._flat.recomputes = self.recomputes
         return self._flat
 
     def cut(self, rows: Sequence[Row], budget_tokens: int) -> Iterator[Micro]:
         """See `Passes`."""
-        model = self._model()
-        for batch in flat_batches(rows, model, budget_tokens=budget_tokens, device=self.loaded.device):
-            yield Micro(
-                [rows[i] for i in batch.chosen], batch.num_tokens, _pairs(batch), partial(flat_loss, model, batch)
-            )
+        model = self.model()
+        device, trunk = self.loaded.device, self.trunk
+        for batch in flat_batches(rows, model, budget_tokens=budget_tokens, device=device, trunk=trunk):
+            picked = [rows[i] for i in batch.chosen]
+            yield Micro(picked, batch.num_tokens, flat_pairs(batch.tokens), partial(flat_loss, model, batch))
 
     def release(self) -> None:
         """Cast weights back (exact); the next `cut` casts them anew."""
@@ -115,11 +165,27 @@ class FlatPasses:
             self._flat.restore()
             self._flat = None
 
+    def prepare(self, rows: Sequence[Row], budget_tokens: int, *, folder: Path, key: Callable[[], str]) -> str:
+        """See `Passes`: the states behind layers below everything that is trained."""
+        model = self.model()
+        if not (model.num_frozen and model.settings.caches_trunk):
+            return ""
+        if self.trunk is None or not self.trunk.fits(model):
+            self.trunk = build_trunk(model, flat_inputs(rows), budget_tokens=budget_tokens, folder=folder, key=key)
+        lower = f"the {model.num_frozen} blocks below the adapters are frozen"
+        if self.trunk is None:
+            return f"{lower}; what they give would take too much room to keep, so each epoch computes it again"
+        size, where = show_bytes(self.trunk.states_UD.nbytes), "disk" if self.trunk.is_on_disk else "memory"
+        return f"{lower} and computed once: {size} of their outputs kept in {where}"
 
-def _pairs(batch: FlatBatch) -> int:
-    """Pairs of a token and a token of its own segment or one before it: position of a segment's end x its tokens."""
-    ends = batch.tokens.positions_T[[segment.end - 1 for segment in batch.tokens.segments]] + 1
-    return int(sum((s.end - s.start) * int(end) for s, end in zip(batch.tokens.segments, ends, strict=True)))
+    @property
+    def can_recompute(self) -> bool:
+        """Block by block."""
+        return True
+
+    def recompute(self) -> None:
+        """See `Passes`."""
+        self.recomputes = True
 
 
 def _why_padded(loaded: LoadedModel, max_seq_len: int) -> str:
@@ -146,6 +212,9 @@ def choose_passes(
     ConfigError where an adapter sits on a trained base.
     """
     reason = 'train.advanced.engine = "padded"' if engine == "padded" else _why_padded(loaded, max_seq_len)
+    if precision == "fp16":
+        reason = reason or "the run computes in fp16, flat tokens in bf16 or fp32"
+    reason = reason or why_no_flash(loaded.device, precision)
     if reason:
         return PaddedPasses(loaded, loss_for(loaded), precision, pad_id), reason
     settings = FlatSettings(precision="bf16" if precision == "bf16" else "fp32")

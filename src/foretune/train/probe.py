@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -15,12 +14,14 @@ from torch import nn
 
 from foretune.config import JobConfig
 from foretune.data.micro import global_batch
+from foretune.engine.engine import decode_seconds
 from foretune.records.probe import ProbePoint, ProbeRecord
 from foretune.train.checkpoint import LoopState, save_checkpoint
 from foretune.train.loop import build_optimizer, trainable
 from foretune.train.objective import Row
 from foretune.train.setup import Setup, build_setup
 from foretune.train.train import device_name, peak_memory_bytes
+from foretune.train.trunk import remove_trunk
 
 __all__ = ["probe"]
 
@@ -39,9 +40,14 @@ def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> Pro
     resident = psutil.Process().memory_info().rss
     parameters = trainable(setup.loaded.model)
     optimizer = build_optimizer(parameters, setup.settings)
-    points = [_timed_pass(setup, rows, backward=True) for rows in _chosen(setup)][1:]
+    if setup.settings.recomputes_activations:
+        setup.passes.recompute()
+    first, *chosen = _chosen(setup)
+    _timed_pass(setup, first, backward=True)
+    eval_points = [_timed_pass(setup, rows, backward=False) for rows in chosen[:3]]
+    _prepare(setup, chosen, run_dir)
+    points = [_timed_pass(setup, rows, backward=True) for rows in chosen]
     update_seconds = _median([_timed_update(parameters, optimizer, setup) for _ in range(3)])
-    eval_points = [_timed_pass(setup, rows, backward=False) for rows in _chosen(setup)[1:4]]
     setup.passes.release()
     with tempfile.TemporaryDirectory(dir=run_dir) as scratch:
         begin = time.perf_counter()
@@ -61,10 +67,19 @@ def probe(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path) -> Pro
         trainable_parameters=setup.trainable_parameters,
         base_memory_bytes=resident,
         peak_memory_bytes=peak_memory_bytes(),
+        recomputes_activations=setup.settings.recomputes_activations,
         decode_seconds_per_token=_decode_seconds(setup, job.evaluate.advanced.batch_size),
     )
     record.write(run_dir)
     return record
+
+
+def _prepare(setup: Setup, chosen: Sequence[Sequence[Row]], run_dir: Path) -> None:
+    """What a run computes once before its steps, for the rows that are measured."""
+    rows = [row for batch in chosen for row in batch]
+    if setup.derived.num_epochs > 1:
+        setup.passes.prepare(rows, setup.settings.budget_tokens, folder=run_dir, key=lambda: "probe")
+    remove_trunk(run_dir)  # where memory was too small for it; the pages stay while they are used
 
 
 def _chosen(setup: Setup) -> list[list[Row]]:
@@ -119,17 +134,7 @@ def _decode_seconds(setup: Setup, batch_size: int) -> float:
     """Seconds for one generated token of one evaluation batch; 0 for classifiers, which generate nothing."""
     if setup.loaded.kind in ("classify", "regress"):
         return 0.0
-    model: Any = setup.loaded.model
-    model.eval()
-    ids = torch.full((batch_size, 16), setup.settings.pad_id, device=setup.loaded.device)
-    new = 8
-    with torch.inference_mode():
-        begin = time.perf_counter()
-        model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, min_new_tokens=new, do_sample=False,
-            pad_token_id=setup.settings.pad_id,
-        )  # fmt: skip
-        return (time.perf_counter() - begin) / new
+    return decode_seconds(setup.loaded, setup.tokenizer, batch_size)
 
 
 def _median(values: list[float]) -> float:

@@ -2,7 +2,7 @@
 
 Losses are sums divided by the weight of the whole global batch, so gradients of shares add up to the gradient of the
 batch, whoever computes them; every process then takes the same optimizer step (data parallel, as Li et al. 2020, arXiv
-2006.15704, without its overlap of passes and sums).
+2006.15704, without its overlap of passes and sums). With sharded weights (`sharded.py`) the sums are FSDP's.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -16,13 +16,15 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 
+from foretune.config import JobConfig
 from foretune.errors import ConfigError
 from foretune.train.objective import Row
 
-__all__ = ["ALONE", "Processes", "joined_processes", "num_processes"]
+__all__ = ["ALONE", "Processes", "is_to_be_sharded", "joined_processes", "num_processes"]
 
 R = TypeVar("R", bound=Row)
 BUCKET_BYTES = 64 * 2**20  # gradients are summed in pieces of at most this
@@ -35,6 +37,7 @@ class Processes:
 
     count: int = 1
     number: int = 0
+    is_sharded: bool = False  # each holds a part of the weights, and backward passes sum gradients by themselves
 
     @property
     def is_first(self) -> bool:
@@ -57,7 +60,7 @@ class Processes:
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace every gradient by its sum over the processes, in place; a missing one counts as 0."""
-        if self.count == 1:
+        if self.count == 1 or self.is_sharded:
             return
         for bucket in _buckets(parameters):
             gradients = [_gradient(parameter) for parameter in bucket]
@@ -76,6 +79,19 @@ class Processes:
         dist.all_gather_object(found, dict(numbers))
         names = dict.fromkeys(name for one in found for name in one)
         return {name: sum(one.get(name, 0.0) for one in found) for name in names}
+
+    def of_first(self, numbers: list[float]) -> list[float]:
+        """The first process's numbers, where all come here together (sharded); else a process's own."""
+        if not self.is_sharded:
+            return numbers
+        found: list[Any] = [numbers]
+        dist.broadcast_object_list(found, src=0)
+        return list(found[0])
+
+    def clipped_norm(self, parameters: Iterable[Tensor], limit: float) -> float:
+        """Clip gradients to the norm `limit` in place; their norm over all shards before that."""
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def agree(self, is_so: bool) -> bool:
         """Whether it is so for any process; all get the same answer."""
@@ -112,6 +128,11 @@ def _buckets(parameters: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 def num_processes() -> int:
     """How many processes the launcher started, by torchrun's own variable; 1 where there is none."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_to_be_sharded(job: JobConfig) -> bool:
+    """Whether a job asks for sharded weights and there are processes to share them."""
+    return job.train.advanced.parallel == "fsdp" and num_processes() > 1
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from foretune.errors import CheckpointError
 from foretune.train.checkpoint import STATE, LoopState, load_checkpoint
+from foretune.train.sharded_checkpoint import local_part
 
 __all__ = ["ResumeTest", "check_resumable", "resume_self_test"]
 
@@ -80,10 +81,11 @@ def _pairs(
 
 
 def _same_bits(mine: Tensor, its: Tensor) -> bool:
-    """Equal in every bit; two NaN are equal."""
+    """Equal in every bit; two NaN are equal. Of sharded tensors this process's parts."""
     if mine.shape != its.shape:
         return False
-    left, right = (one.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8) for one in (mine, its))
+    parts = (local_part(one.detach()).to("cpu").contiguous().reshape(-1) for one in (mine, its))
+    left, right = (part.view(torch.uint8) for part in parts)
     return torch.equal(left, right)
 
 

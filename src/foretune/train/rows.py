@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from foretune.data.inputs import class_input, plain_text, source_ids, with_end
 from foretune.data.preference import Judged, tokenise_judged, tokenise_pairs
 from foretune.data.samples import Sample
 from foretune.data.targets import UNSCALED, Scale, target_numbers
+from foretune.data.token_shards import TokenShards, Windows
 from foretune.data.tokenise import TokenisedSample, sample_fault, tokenise_all
 from foretune.data.tokenizer import Tokenizer
 from foretune.data.world.shards import masked_token_stream
@@ -30,6 +31,7 @@ __all__ = [
     "pair_rows",
     "regress_rows",
     "seq2seq_rows",
+    "shard_rows",
     "world_rows",
 ]
 
@@ -37,12 +39,35 @@ WORLD_SEED = 20_261_121
 WORLD_VALIDATION_SEED = WORLD_SEED + 1
 # What nobody says (the user's turns, the tables asked about) is worth a little as language, and little as a skill.
 UNSAID_WEIGHT = 0.1
+MOST_VALIDATION_ROWS = 1000  # of token shards
+
+
+class ShardRows(Sequence[Row]):
+    """Rows that are read from token shards when they are asked for; every token carries loss."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self._windows)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        """One row, or the rows of a slice."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        ids = self._windows[place]
+        return Row(ids, np.ones(len(ids), dtype=np.float32))
 
 
 class Rows(NamedTuple):
     """Rows to train on, and how many samples were left out because their answer would have been cut off."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     num_dropped: int
     places: tuple[str, ...] = ()
 
@@ -196,6 +221,14 @@ def _mismatched(row: Judged, other: Judged, max_seq_len: int) -> Preference:
     return Preference(
         np.asarray(ids, dtype=np.int32), np.asarray(mask, dtype=np.float32), is_desirable=row.is_desirable
     )
+
+
+def shard_rows(shards: TokenShards, max_seq_len: int, *, validation_fraction: float) -> tuple[Rows, Rows]:
+    """Training and validation rows of token shards, none of them in memory."""
+    train, validation = shards.windows(
+        max_seq_len, validation_fraction=validation_fraction, most_validation=MOST_VALIDATION_ROWS
+    )
+    return Rows(ShardRows(train), 0), Rows(ShardRows(validation), 0)
 
 
 def world_rows(num_documents: int, tokenizer: Tokenizer, max_seq_len: int, *, seed: int = WORLD_SEED) -> Rows:

@@ -7,11 +7,12 @@ computed what it would have computed alone. The best setting becomes the run its
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from foretune.config import JobConfig
 from foretune.config.job import LORA_METHODS
+from foretune.config.sweep import parsed_sweep, varied
 from foretune.config.write import job_toml
 from foretune.errors import ConfigError, ForetuneError, GateRefused, TrainingDiverged
 from foretune.models.linear import head_names
@@ -32,11 +34,14 @@ from foretune.records.sweep import SettingRecord, SettingResult, SweepRecord
 from foretune.records.training import TrainingRecord
 from foretune.train.checkpoint import LoopState, load_checkpoint, prune_checkpoints
 from foretune.train.loop import FitResult, fit, trainable
-from foretune.train.setup import Setup, build_setup, setup_again
-from foretune.train.sweep_plan import rung_steps, survivors
-from foretune.train.train import CHECKPOINTS, Guard, announce, finish, guarded, pre_flight, run_key
+from foretune.train.optuna_sampler import Told, proposed
+from foretune.train.setup import Setup, build_setup, derived_again, setup_again
+from foretune.train.sweep_plan import rung_steps, setting_of, survivors, total_steps, write_setting
+from foretune.train.train import CHECKPOINTS, Guard, announce, finish, guarded, pre_flight, prepare, run_key
 
 __all__ = ["Bench", "sweep"]
+
+SAY_SECONDS = 1.0  # between two events that say how far a sweep is
 
 # Fields of `train` that the loaded base or the rows depend on: settings that differ in them load their own.
 OF_THE_BASE = (
@@ -106,7 +111,7 @@ def sweep(run_dir: Path, *, runs_dir: Path, folder: Path) -> TrainingRecord | No
     """
     with guarded(run_dir) as guard:
         race = _Race(run_dir, Bench(runs_dir, folder), guard, SweepRecord.read(run_dir))
-        guard.events.add("train_start", step=race.record.num_steps, planned_steps=0, sweep=len(race.record.settings))
+        guard.events.add("train_start", step=race.record.num_steps, planned_steps=0, sweep=race.record.rung_sizes[0])
         reason = race.run()
         record = None if reason == "stopped" else race.crown(reason)
         guard.events.add("train_end", reason=reason, step=race.record.num_steps)
@@ -124,6 +129,8 @@ class _Race:
         self.jobs = {one.number: self._job(one) for one in record.settings}
         self.seconds_before, self.began = record.seconds, time.perf_counter()
         self.is_checked = (run_dir / "token_audit.json").is_file()
+        self.planned_steps = 0  # of the whole sweep, once the first setting is loaded
+        self.said_at = 0.0
 
     def _job(self, setting: SettingResult) -> JobConfig:
         """The job of a setting; its folder gets the data's record, so that it is a run folder like any other."""
@@ -139,17 +146,38 @@ class _Race:
 
     def run(self) -> str:
         """Every rung in turn: "finished", or why it ended before: "stopped", "budget"."""
-        running = [one.number for one in self.record.settings]
         for rung, size in enumerate(self.record.rung_sizes):
-            running = survivors(self.record.settings, rung - 1, size) if rung else running
-            if rung:
-                self._drop(rung - 1, running)
-            for number in sorted(running, key=lambda one: (base_key(self.jobs[one]), one)):
+            for number in self._numbers(rung, size):
                 reason = self._leg(number, rung)
                 if reason:
                     self._write(state=reason)
                     return reason
         return "finished"
+
+    def _numbers(self, rung: int, size: int) -> Iterator[int]:
+        """The settings of a rung, in the order in which they train: those of one base together."""
+        if rung:
+            running = survivors(self.record.settings, rung - 1, size)
+            self._drop(rung - 1, running)
+            yield from sorted(running, key=lambda one: (base_key(self.jobs[one]), one))
+        elif self.record.sampler != "optuna":
+            yield from sorted(self.jobs, key=lambda one: (base_key(self.jobs[one]), one))
+        else:
+            for number in range(1, size + 1):
+                if number > len(self.record.settings):
+                    self._propose(number)
+                yield number
+
+    def _propose(self, number: int) -> None:
+        """Add the next setting, by what came of those before at their first rung."""
+        told = [Told(one.values, one.eval_losses[0] if one.eval_losses else None) for one in self.record.settings]
+        space, total = parsed_sweep(self.record.space), self.record.rung_sizes[0]
+        values = proposed(space, told, seed=self.record.seed, num_settings=total)
+        one = varied(JobConfig.model_validate(ResolvedRecord.read(self.run_dir).job), values)
+        setting = setting_of(number, one)
+        write_setting(self.run_dir, setting, one)
+        self.jobs[number] = self._job(setting)
+        self._write(settings=(*self.record.settings, setting))
 
     def _setting(self, number: int) -> SettingResult:
         return self.record.settings[number - 1]
@@ -188,7 +216,34 @@ class _Race:
         if not self.is_checked:
             pre_flight(job, setup, self.run_dir)
             self.is_checked = True
+        if not self.planned_steps:
+            self._plan_steps(setup)
         return setup
+
+    def _plan_steps(self, setup: Setup) -> None:
+        """Count the steps of the whole sweep, by the rows that are now known."""
+        schedules = (derived_again(setup, job) for job in self.jobs.values())
+        count, eta = len(self.record.rung_sizes), self.record.eta
+        rungs = [rung_steps(one.num_steps, one.eval_every, count, eta) for one in schedules]
+        self.planned_steps = total_steps(self.record.rung_sizes, rungs)
+        self._say_step(0)
+
+    def _say_step(self, new_steps: int) -> None:
+        self.said_at = time.monotonic()
+        step = self.record.num_steps + new_steps
+        self.guard.events.add("sweep", step=step, planned_steps=max(step, self.planned_steps))
+
+    def _watched(self) -> Callable[[], bool]:
+        """Whether to stop, asked after every step; says now and then how far the sweep is."""
+        steps = itertools.count(1)
+
+        def asked() -> bool:
+            done = next(steps)
+            if time.monotonic() - self.said_at >= SAY_SECONDS:
+                self._say_step(done)
+            return self.guard.flag.is_set
+
+        return asked
 
     def _fit(self, number: int, setup: Setup, *, until: int) -> FitResult:
         """The loop, from this setting's last checkpoint; what is left of the whole sweep's budget is its own."""
@@ -198,6 +253,7 @@ class _Race:
         with EventLog(own) as events:
             if is_new:
                 announce(self.jobs[number], setup, events, False)
+            prepare(self.jobs[number], setup, events, self.run_dir)
             return fit(
                 setup.loaded,
                 setup.train.rows,
@@ -207,7 +263,7 @@ class _Race:
                 events=events,
                 checkpoints=own / CHECKPOINTS,
                 run_key=run_key(self.jobs[number], setup.dataset_version),
-                should_stop=lambda: self.guard.flag.is_set,
+                should_stop=self._watched(),
                 resume=True,
                 until=until,
             )
@@ -235,6 +291,7 @@ class _Race:
             eval_curve=tuple(state.eval_curve),
         ).write(self.run_dir / after.folder)
         self._put(after, new_steps=state.step - result.started_from, price=self.jobs[after.number])
+        self._say_step(0)
         if is_there:
             self._say(after, rung)
         if self.guard.flag.is_set:
@@ -252,7 +309,8 @@ class _Race:
     def _failed(self, before: SettingResult, error: ForetuneError) -> None:
         self._put(before.model_copy(update={"state": "failed", "why": error.what}))
         self.guard.events.add("note", message=f"setting {before.number} failed: {error.what}")
-        if all(one.state == "failed" for one in self.record.settings):
+        is_last = len(self.record.settings) == self.record.rung_sizes[0]
+        if is_last and all(one.state == "failed" for one in self.record.settings):
             raise error
 
     def _drop(self, rung: int, kept: list[int]) -> None:

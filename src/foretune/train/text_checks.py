@@ -17,7 +17,7 @@ from foretune.records.token_audit import TokenFinding
 from foretune.train.audited import Audited, finding, trained_positions
 from foretune.train.row_checks import runs_of
 
-__all__ = ["MAX_READ_ROWS", "TEXT_CHECKS", "read_rows", "text_findings"]
+__all__ = ["MAX_READ_ROWS", "TEXT_CHECKS", "is_learned_whole", "prompt_learned", "read_rows", "text_findings"]
 
 MAX_READ_ROWS = 2000
 LEAST_CHARACTERS = 12  # shorter messages ("yes") stand in answers by chance
@@ -80,7 +80,7 @@ def _tests(audited: Audited, sample: Sample) -> Iterator[tuple[str, Callable[[Au
     yield "TOK040", _fed_otherwise
     if audited.kind == "causal" and not sample.is_text:
         if audited.train_on == "assistant":
-            yield "TOK041", _prompt_learned
+            yield "TOK041", prompt_learned
         yield "TOK042", _answer_not_learned
 
 
@@ -99,8 +99,8 @@ def _fed_otherwise(audited: Audited, index: int, sample: Sample) -> str:
     return f"token {at}: training {trained!r}, serving {served!r}"
 
 
-def _prompt_learned(audited: Audited, index: int, sample: Sample) -> str:
-    """TOK041: what is learned holds no message of another role, and nothing before the only answer."""
+def prompt_learned(audited: Audited, index: int, sample: Sample) -> str:
+    """TOK041: where what is learned holds a message of another role, or something before the only answer; else ""."""
     row = audited.train[index]
     chosen = trained_positions(row)
     learned = _squeezed(audited.texts_of(row.ids[chosen]))
@@ -130,14 +130,17 @@ def _learned_before_an_answer(audited: Audited, index: int, sample: Sample, chos
 
 def _answer_not_learned(audited: Audited, index: int, sample: Sample) -> str:
     """TOK042: what is learned holds every answer, but for border tokens that also hold text of the template."""
-    row = audited.train[index]
-    runs = [_run(audited, row.ids, start, end) for start, end in runs_of(trained_positions(row))]
-    learned = "".join(run.text for run in runs)
+    runs = _runs(audited, index)
     for message in filter(_is_learned, sample.messages):
-        text = _read_back(message, audited)
-        if text not in learned and not any(_holds_all_but_borders(run, text) for run in runs):
+        if not _is_within(runs, _read_back(message, audited)):
+            learned = "".join(run.text for run in runs)
             return f"{message.content[:60]!r} is not in {learned[:60]!r}"
     return ""
+
+
+def is_learned_whole(audited: Audited, index: int, message: Message) -> bool:
+    """Whether a row learns all of a message, but for border tokens that also hold text of the template."""
+    return _is_within(_runs(audited, index), _read_back(message, audited))
 
 
 class _Run(NamedTuple):
@@ -146,6 +149,15 @@ class _Run(NamedTuple):
     before: str
     text: str
     behind: str
+
+
+def _runs(audited: Audited, index: int) -> list[_Run]:
+    row = audited.train[index]
+    return [_run(audited, row.ids, start, end) for start, end in runs_of(trained_positions(row))]
+
+
+def _is_within(runs: list[_Run], text: str) -> bool:
+    return text in "".join(run.text for run in runs) or any(_holds_all_but_borders(run, text) for run in runs)
 
 
 def _run(audited: Audited, ids: np.ndarray, start: int, end: int) -> _Run:

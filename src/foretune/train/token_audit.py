@@ -15,6 +15,7 @@ from foretune.records.token_audit import ShownSample, SpecialToken, TokenAuditRe
 from foretune.train.audited import Audited, trained_positions
 from foretune.train.ending_checks import ENDING_CHECKS
 from foretune.train.row_checks import LANGUAGE_KINDS, ROW_CHECKS
+from foretune.train.row_facts import row_facts
 from foretune.train.text_checks import MAX_READ_ROWS, TEXT_CHECKS, text_findings
 
 __all__ = ["Audited", "check_tokens", "special_tokens", "template_sha256", "token_audit"]
@@ -29,6 +30,7 @@ def token_audit(audited: Audited) -> TokenAuditRecord:
     not_checked = _not_checked(audited)
     every = (*ROW_CHECKS, *ENDING_CHECKS, *TEXT_CHECKS)
     tokenizer = audited.tokenizer
+    facts = row_facts(audited)
     return TokenAuditRecord(
         method=audited.method,
         kind=audited.kind,
@@ -50,6 +52,10 @@ def token_audit(audited: Audited) -> TokenAuditRecord:
         checked=tuple(number for number in every if number not in not_checked),
         not_checked=not_checked,
         samples=tuple(_samples(audited)),
+        template=tokenizer.template.source,
+        ended_fraction=facts.ended,
+        truncated_fraction=facts.truncated,
+        prompt_loss_fraction=facts.prompt_loss,
     )
 
 

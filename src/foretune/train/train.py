@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -33,9 +34,11 @@ from foretune.train.disk import artefact_bytes, check_disk, checkpoint_bytes, ru
 from foretune.train.loop import FitResult, fit
 from foretune.train.parity_gate import check_parity, parity
 from foretune.train.pre_flight import audit_tokens, check_isolation
-from foretune.train.processes import joined_processes
+from foretune.train.processes import is_to_be_sharded, joined_processes
 from foretune.train.setup import Setup, build_setup
+from foretune.train.sharded import gathered, shard
 from foretune.train.token_audit import check_tokens
+from foretune.train.trunk import remove_trunk
 
 __all__ = [
     "CHECKPOINTS",
@@ -47,6 +50,7 @@ __all__ = [
     "guarded",
     "peak_memory_bytes",
     "pre_flight",
+    "prepare",
     "run_key",
     "train",
 ]
@@ -97,8 +101,13 @@ def train(
         with guarded(own_dir) as guard:
             setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
             if processes.is_first:
-                pre_flight(job, setup, run_dir)
+                pre_flight(job, setup, run_dir, is_sharded=is_to_be_sharded(job))
+            if is_to_be_sharded(job):
+                setup, processes = shard(job, setup, processes), replace(processes, is_sharded=True)
+                _check_isolation(job, setup)
             announce(job, setup, guard.events, resume, num_processes=processes.count)
+            if processes.count == 1:
+                prepare(job, setup, guard.events, run_dir)
             result = fit(
                 setup.loaded,
                 setup.train.rows,
@@ -112,8 +121,10 @@ def train(
                 resume=resume,
                 processes=processes,
             )
-            is_whole = result.stop_reason != "stopped" and processes.is_first
-            record = finish(job, setup, result, run_dir) if is_whole else None
+            is_whole = result.stop_reason != "stopped"
+            if is_whole and processes.is_sharded:
+                setup = gathered(job, setup, processes)
+            record = finish(job, setup, result, run_dir) if is_whole and processes.is_first else None
             guard.events.add("train_end", reason=result.stop_reason, step=result.state.step)
             return record
 
@@ -147,9 +158,10 @@ def guarded(run_dir: Path) -> Iterator[Guard]:
             raise
 
 
-def pre_flight(job: JobConfig, setup: Setup, run_dir: Path) -> None:
+def pre_flight(job: JobConfig, setup: Setup, run_dir: Path, *, is_sharded: bool = False) -> None:
     """What would make the run worthless or end it early is found before the first step; writes `token_audit.json`.
 
+    Where weights will be sharded no pass is run yet: all processes must take part in it.
     Raises DataError, ConfigError, DoesNotFit.
     """
     parameters = list(setup.loaded.model.parameters())
@@ -174,9 +186,13 @@ def pre_flight(job: JobConfig, setup: Setup, run_dir: Path) -> None:
         )
         record.write(run_dir)
         check_tokens(record)
-    check_isolation(
-        setup.loaded, setup.passes, setup.train.rows, method=job.train.method, precision=setup.settings.precision
-    )
+    if not is_sharded:
+        _check_isolation(job, setup)
+
+
+def _check_isolation(job: JobConfig, setup: Setup) -> None:
+    rows, precision = setup.train.rows, setup.settings.precision
+    check_isolation(setup.loaded, setup.passes, rows, method=job.train.method, precision=precision)
 
 
 def _report_failure(events: EventLog, error: ForetuneError) -> None:
@@ -191,7 +207,7 @@ def run_key(job: JobConfig, dataset_version: str) -> str:
     settings = {
         "base": job.base,
         "seed": job.seed,
-        "train": job.train.model_dump(mode="json"),
+        "train": job.train.model_dump(mode="json", exclude={"advanced": {"parallel"}}),
         "dataset": dataset_version,
     }
     return sha256_of(json.dumps(settings, sort_keys=True).encode())[:16]
@@ -214,6 +230,20 @@ def announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool, *, nu
     )
     for message in _notes(setup):
         events.add("note", message=message)
+
+
+def prepare(job: JobConfig, setup: Setup, events: EventLog, run_dir: Path) -> None:
+    """Compute once what is the same in every epoch, where there is more than one, and say so."""
+    if setup.derived.num_epochs <= 1:
+        return
+
+    def key() -> str:
+        return f"{run_key(job, setup.dataset_version)} {weights_sha256(setup.loaded.folder)}"
+
+    rows = [*setup.train.rows, *setup.validation.rows]
+    line = setup.passes.prepare(rows, setup.settings.budget_tokens, folder=run_dir, key=key)
+    if line:
+        events.add("note", message=line)
 
 
 def _notes(setup: Setup) -> list[str]:
@@ -245,13 +275,14 @@ def _adapter_notes(job: JobConfig, setup: Setup, base_sha256: str) -> AdapterNot
 def finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> TrainingRecord:
     """Save the artefact, write `training.json`, and hold the artefact against the model that was trained."""
     state = result.state
+    remove_trunk(run_dir)
     artefact = save_artefact(
         setup.loaded,
         run_dir,
         method=job.train.method,
         base=job.base,
         labels=setup.labels,
-        dtype=setup.settings.precision,
+        dtype="bf16" if setup.settings.precision == "bf16" else "fp32",
     )
     if job.train.method == "full":
         _write_served_files(setup, artefact)
@@ -293,6 +324,8 @@ def finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> Tr
         train_curve=tuple(state.train_curve),
         eval_curve=tuple(state.eval_curve),
         num_dropped_samples=setup.train.num_dropped,
+        micro_batch_size=state.micro_batch_size,
+        recomputes_activations=state.recomputes_activations,
         artefact=artefact.name,
         artefact_sha256={path.name: sha256_of(path.read_bytes()) for path in sorted(artefact.iterdir())},
         labels=setup.labels,

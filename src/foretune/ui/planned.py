@@ -15,6 +15,7 @@ from foretune.plan.serving import saved_bytes
 from foretune.records.decision import DecisionRecord
 from foretune.records.forecast import Forecast, Offer
 from foretune.records.plan import Estimate, PlanRecord
+from foretune.records.procedure import ProcedureRecord
 from foretune.ui.charts import Scale, axis, bar, dot, line, scale_of, share_bar, svg
 from foretune.ui.run_folder import RunFolder
 from foretune.ui.summary import Prediction, predictions
@@ -115,6 +116,7 @@ class PlanView:
     predictions: tuple[tuple[str, str, str, str, bool | None], ...] = ()  # name, expected, interval, actual, held
     memory: MemoryView | None = None
     decision: str = ""
+    procedure: ProcedureRecord | None = None
     advice: Mapping[str, Any] | None = None
     options: tuple[Mapping[str, Any], ...] = ()
     place: Mapping[str, Any] | None = None
@@ -132,7 +134,8 @@ class PlanView:
 def plan_view(run: RunFolder) -> PlanView | None:
     """The plan of a run: what was predicted and what happened, and what was advised before; None without either."""
     decision = DecisionRecord.read(run.path) if DecisionRecord.exists(run.path) else None
-    if run.plan is None and decision is None:
+    procedure = ProcedureRecord.read(run.path) if ProcedureRecord.exists(run.path) else None
+    if run.plan is None and decision is None and procedure is None:
         return None
     around = outlook_view(decision.outlook if decision else {})
     words = (
@@ -145,6 +148,7 @@ def plan_view(run: RunFolder) -> PlanView | None:
             "predictions": tuple(_prediction_row(one) for one in predictions(run)),
             "memory": _memory(run.plan.memory_components, {}) if run.plan else None,
             "decision": words,
+            "procedure": procedure,
             "pilot": around.pilot if run.training is None else None,  # too late once it is trained
             "assumptions": run.plan.assumptions if run.plan else (),
         }

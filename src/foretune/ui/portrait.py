@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from foretune.audit.checks.pii import redacted
-from foretune.audit.languages import language_of
+from foretune.data.languages import language_of
 from foretune.data.samples import Sample
 from foretune.data.tokenise import tokenise_all
 from foretune.data.tokenizer import Tokenizer

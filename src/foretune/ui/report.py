@@ -81,6 +81,7 @@ def page(run: RunFolder) -> dict[str, Any]:
         "why_no_skills": evaluated.why_no_skills(evaluation) if evaluation else "",
         "confusion": evaluated.confusion_view(evaluation) if evaluation else None,
         "causes": sections.diagnosis_view(run.diagnosis) if run.diagnosis else None,
+        "unchecked": sections.unchecked(run.diagnosis) if run.diagnosis else (),
         "symptoms": sections.symptom_rows(run.diagnosis),
         "data": sections.data_view(run),
         "prompts": evaluated.prompt_rows(evaluation) if evaluation else None,

@@ -14,24 +14,62 @@ from foretune.ui.portrait import read_rows
 from foretune.ui.run_folder import RunFolder
 from foretune.ui.settings import longest_row
 
-__all__ = ["badges", "data_view", "diagnosis_view", "reproduction", "symptom_rows", "warning_list"]
+__all__ = [
+    "CauseView",
+    "badges",
+    "data_view",
+    "diagnosis_view",
+    "reproduction",
+    "symptom_rows",
+    "unchecked",
+    "warning_list",
+]
 
 
-def diagnosis_view(record: DiagnosisRecord) -> list[tuple[Cause, str, str]]:
-    """Each cause with its name and its patch as lines of the job file."""
-    return [
-        (cause, cause.mode.replace("_", " ").capitalize(), apply_patch("", cause.patch).strip())
-        for cause in record.causes
-    ]
+@dataclass(frozen=True)
+class CauseView:
+    """One cause with its name, the names of what explains it, its patch as lines of a job file, and what rows it drops.
+
+    `number` is that of `--apply`, 0 where it has nothing to apply.
+    """
+
+    cause: Cause
+    name: str
+    follows: str
+    patch: str
+    rows: tuple[str, ...]
+    number: int
+
+
+def diagnosis_view(record: DiagnosisRecord) -> list[CauseView]:
+    """The causes in their order, root causes first."""
+    return [_cause_view(cause, number) for number, cause in enumerate(record.causes, start=1)]
+
+
+def _cause_view(cause: Cause, number: int) -> CauseView:
+    return CauseView(
+        cause=cause,
+        name=cause.mode.replace("_", " ").capitalize(),
+        follows=" and ".join(mode.replace("_", " ") for mode in cause.explained_by),
+        patch=apply_patch("", cause.patch).strip(),
+        rows=tuple(step.sentence for step in cause.data_steps),
+        number=number if cause.can_apply else 0,
+    )
+
+
+def unchecked(record: DiagnosisRecord) -> list[tuple[str, str]]:
+    """What could not be judged, as (modes, reason), one entry a reason."""
+    modes: dict[str, list[str]] = {}
+    for mode, why in record.not_checked.items():
+        modes.setdefault(why, []).append(mode.replace("_", " "))
+    return [(", ".join(names), why) for why, names in modes.items()]
 
 
 def symptom_rows(record: DiagnosisRecord | None) -> list[tuple[Symptom, str, str]]:
     """The table of symptoms with what this run shows: (row, class, words)."""
     rows = []
     for symptom in SYMPTOMS:
-        if not symptom.mode:
-            rows.append((symptom, "open", f"not measured: needs {symptom.needs}"))
-        elif record is not None and any(cause.mode == symptom.mode for cause in record.causes):
+        if record is not None and any(cause.mode == symptom.mode for cause in record.causes):
             rows.append((symptom, "lost", "found"))
         elif record is not None and symptom.mode in record.checked:
             rows.append((symptom, "gained", "not found"))
@@ -45,7 +83,7 @@ def badges(run: RunFolder) -> list[tuple[str, str]]:
     """What the diagnosis says of the curves, as (class, words): each cause found, or that there is none (R253)."""
     if run.diagnosis is None:
         return [("open", "not diagnosed yet")] if run.curves.train else []
-    found = [("lost", cause.mode.replace("_", " ")) for cause in run.diagnosis.causes]
+    found = [("lost", cause.mode.replace("_", " ")) for cause in run.diagnosis.roots]
     return found or [("gained", "nothing found")]
 
 

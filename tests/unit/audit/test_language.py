@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from foretune.audit.checks.language import declared_languages, language_mix, language_shares, row_languages
-from foretune.audit.languages import LANGUAGES, family_of, language_of
+from foretune.data.languages import LANGUAGES, family_of, language_of
 from foretune.errors import ConfigError
 from planting import chats, subject_of
 

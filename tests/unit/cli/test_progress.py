@@ -141,3 +141,17 @@ def test_notes_are_shown_once(watcher: tuple[ConsoleWatcher, io.StringIO], tmp_p
     shown.event({"kind": "note", "message": "12 samples are [too] long"})
     shown.event(step(1))
     assert screen.getvalue().count("note: 12 samples are [too] long") == 1
+
+
+def test_the_badge_says_what_the_curve_shows_so_far() -> None:
+    """Nothing before the first diagnosis, then ok, then the cause, which is also a message; the line stays short."""
+    start = ({"kind": "train_start", "planned_steps": 200}, *(step(n) for n in range(1, 40)))
+    assert "[" not in fed(*start).line()
+    sound = {"kind": "diagnosis", "step": 20, "causes": [], "checked": ["overfitting"]}
+    assert fed(*start, sound).line().startswith("[ok]  step 39/200")
+    cause = {"mode": "learning_rate_too_high", "evidence": "The loss climbed.", "fix": "Lower it."}
+    state = fed(*start, sound, {"kind": "eval", "step": 39, "eval_loss": 1.5}, {**sound, "causes": [cause]})
+    assert state.line().startswith("[learning rate too high]  step 39/200") and len(state.line()) <= 80
+    assert state.message == "learning rate too high: The loss climbed. Lower it."
+    state.take(sound)
+    assert state.badge == "ok"

@@ -8,11 +8,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from foretune.data.samples import Message, Sample, sample_hash
-from foretune.data.split import Splits, split_samples
+from foretune.data.split import Splits, alike_folds, split_samples
 from foretune.errors import DataError
 
 
@@ -205,3 +206,24 @@ def test_twenty_thousand_rows_take_seconds() -> None:
     assert sum(sizes(splits)) == 20_000
     assert abs(len(splits.test) - 2_000) <= 1
     assert splits.num_clusters > 1_500
+
+
+@pytest.mark.parametrize(("num", "test"), [(3000, 300), (1000, 200), (700, 200), (500, 50)])
+def test_a_floor_under_the_test_split(num: int, test: int) -> None:
+    """At least 200 rows where 60 % stay for training, else the fraction."""
+    split = split_samples(rows(num), fewest_test=200)
+    assert abs(len(split.test) - test) <= 1 and len(split.train) >= 0.6 * num - 1
+    assert any("so that smaller differences show" in warning for warning in split.warnings) == (num in (1000, 700))
+    assert sizes(split_samples(rows(num), test_fraction=0.0, fewest_test=200))[2] == 0
+
+
+def test_folds_keep_alike_rows_together() -> None:
+    some = rows(40)
+    doubled = [*some, *(replace(sample, id=f"{sample.id}-again") for sample in some[:10])]
+    folds = alike_folds(doubled, 5)
+    assert sorted(row for fold in folds for row in fold) == list(range(50))
+    where = {row: number for number, fold in enumerate(folds) for row in fold}
+    assert all(where[row] == where[40 + row] for row in range(10))
+    assert {len(fold) for fold in folds} == {10}
+    with pytest.raises(DataError, match="cannot make 60 parts"):
+        alike_folds(some, 60)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from foretune.engine.engine import Engine, load_engine
-from foretune.errors import NotFound
+from foretune.engine.engine import Engine, decode_seconds, load_engine
+from foretune.errors import DoesNotFit, NotFound
 from foretune.models.adapter import attach_lora, attach_soft_prompt
+from foretune.models.generate_slots import Slots
 from foretune.models.load import load_model
 from foretune.models.save import save_artefact
 from tiny import tiny_model
@@ -37,7 +38,7 @@ def test_answers_keep_the_order_of_the_prompts(engine: Engine) -> None:
         PROMPTS, max_new_tokens=4, batch_size=2, on_progress=lambda done, total: seen.append((done, total))
     )
     assert together == [engine.generate([prompt], max_new_tokens=4)[0] for prompt in PROMPTS]
-    assert seen == [(2, 3), (3, 3)] and engine.generate([], max_new_tokens=4) == []
+    assert seen == [(1, 3), (2, 3), (3, 3)] and engine.generate([], max_new_tokens=4) == []
 
 
 def test_a_stop_token_ends_an_answer_and_is_not_part_of_it(engine: Engine) -> None:
@@ -47,8 +48,65 @@ def test_a_stop_token_ends_an_answer_and_is_not_part_of_it(engine: Engine) -> No
     assert engine.generate(PROMPTS, max_new_tokens=5)[0] == []
 
 
-def test_a_batch_that_does_not_fit_is_halved(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_slots_for(most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A machine whose memory holds at most `most` rows of answers."""
+    made = Slots.__init__
+
+    def small_machine(self: Slots, heads: Any, shared: Any, num_slots: int, num_tokens: int) -> None:
+        sizes.append(num_slots)
+        if num_slots > most:
+            raise error
+        made(self, heads, shared, num_slots, num_tokens)
+
+    monkeypatch.setattr(Slots, "__init__", small_machine)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: no memory")]
+)
+def test_a_batch_that_does_not_fit_is_halved_and_it_is_said_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    prompts = [[number + 30, *PROMPTS[1]] for number in range(8)]
+    expected = engine.generate(prompts, max_new_tokens=3)
+    sizes: list[int] = []
+    no_slots_for(2, sizes, monkeypatch, error)
+    assert engine.generate(prompts, max_new_tokens=3, batch_size=8) == expected
+    assert sizes == [8, 4, 2]
+    assert [said.rpartition("batch size")[2] for said in engine.said] == [" is now 4", " is now 2"]
+    assert engine.generate(prompts, max_new_tokens=3, batch_size=4) == expected
+    assert len(engine.said) == 2
+
+
+def test_where_not_one_prompt_fits_the_error_says_what_to_do(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_slots_for(0, [], monkeypatch, MemoryError())
+    with pytest.raises(DoesNotFit, match="single prompt"):
+        engine.generate(PROMPTS, max_new_tokens=3, batch_size=2)
+    assert not any(product.adapters for layer in engine._flat.model().layers for product in layer.products)
+
+
+def test_an_error_that_is_not_memory_is_not_hidden(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_slots_for(0, [], monkeypatch, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        engine.generate(PROMPTS, max_new_tokens=3)
+
+
+def test_a_memory_that_is_predicted_to_be_too_large_is_never_asked_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = engine.generate(PROMPTS, max_new_tokens=3)
+    row_bytes = engine._flat.generator(()).slot_bytes(9)
+    monkeypatch.setattr("foretune.engine.engine.free_bytes", lambda: 2 * row_bytes)
+    sizes: list[int] = []
+    no_slots_for(2, sizes, monkeypatch, MemoryError())
+    assert engine.generate(PROMPTS, max_new_tokens=3, batch_size=8) == expected
+    assert sizes == [2] and "batch size is now 2" in engine.said[0]
+
+
+def test_padded_batches_are_halved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load_engine(tiny_model(tmp_path, "gpt2"))
+    expected = engine.generate(PROMPTS, max_new_tokens=3)
+    assert "gpt2" in engine.said[0]
     model: Any = engine.loaded.model
     generate, sizes = model.generate, []
 
@@ -61,6 +119,13 @@ def test_a_batch_that_does_not_fit_is_halved(engine: Engine, monkeypatch: pytest
     monkeypatch.setattr(model, "generate", small_machine)
     assert engine.generate(PROMPTS, max_new_tokens=3, batch_size=3) == expected
     assert sizes == [3, 1, 1, 1]
+
+
+def test_equal_prompts_are_answered_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    no_slots_for(3, sizes, monkeypatch, MemoryError())
+    answers = engine.generate([PROMPTS[0], PROMPTS[1], PROMPTS[0]], max_new_tokens=3)
+    assert answers[0] == answers[2] != answers[1] and sizes == [2]
 
 
 def test_a_prompt_without_room_keeps_its_end(engine: Engine) -> None:
@@ -101,6 +166,14 @@ def test_classes_do_not_depend_on_the_batch(base: Path, tmp_path: Path) -> None:
     alone = [engine.classify([one])[0] for one in inputs]
     assert engine.labels == ("a", "b", "c") and len(set(alone)) > 1
     assert engine.classify(inputs, batch_size=6) == alone
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_speed_is_measured_on_answers_that_no_stop_token_ends(family: str, tmp_path: Path) -> None:
+    engine = load_engine(tiny_model(tmp_path, family))
+    engine.tokenizer.stop_ids = every = tuple(range(2048))
+    assert 0 < decode_seconds(engine.loaded, engine.tokenizer, 3) < 5
+    assert engine.tokenizer.stop_ids == every and engine.generate(PROMPTS, max_new_tokens=3) == [[], [], []]
 
 
 def test_a_missing_artefact_is_named(base: Path, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class FakeEngine:
     kind: str = "causal"
     bits: Callable[[str], float] = lambda text: 2.0
     prompts: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    shrunk: list[str] = field(default_factory=list)
 
     @property
     def loaded(self) -> SimpleNamespace:
@@ -85,7 +87,8 @@ class FakeEngine:
 def thing(prompt: str) -> int:
     """The number that the last question of a prompt is about; -1 where it is about no thing."""
     asked = prompt.rpartition("<|user|>")[2].partition("<|end|>")[0]
-    return int(asked.partition("thing ")[2].rstrip("?")) if "of thing " in asked else -1
+    number = asked.partition("thing ")[2].rstrip("?")
+    return int(number) if "of thing " in asked and number.isdigit() else -1
 
 
 def num_shots(prompt: str) -> int:

@@ -221,12 +221,12 @@ def test_killed_evaluation_pays_for_no_answer_twice(fake_run: Run, chat_server: 
     assert len(server.requests) == 60 + 24
 
 
-def test_local_answers_are_kept_batch_by_batch(fake_run: Run) -> None:
+def test_local_answers_are_kept_part_by_part(fake_run: Run) -> None:
     fake_run.settings["evaluate"]["advanced"]["batch_size"] = 8
     fake_run.write_questions()
 
     def stop(what: str, done: int, total: int) -> None:
-        if what == "fine_tuned" and done >= 24:
+        if what == "fine_tuned" and done > 24:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -234,7 +234,7 @@ def test_local_answers_are_kept_batch_by_batch(fake_run: Run) -> None:
     asked = len(fake_run.tuned.prompts)
     record = fake_run.evaluate()
     assert record.system("fine_tuned").metrics["accuracy"].value == 1.0
-    assert len(fake_run.tuned.prompts) == asked + 60 - 16  # two whole batches were kept
+    assert len(fake_run.tuned.prompts) == asked + 60 - 24  # a batch, and twice as much after it
 
 
 def judged(winner: Callable[[str, str], str]) -> Callable[[dict[str, Any], int], Reply]:
@@ -272,6 +272,23 @@ def test_judge_that_follows_the_order_says_nothing(fake_run: Run, chat_server: S
     fake_run.write_questions()
     judge = fake_run.evaluate().judge
     assert (judge.wins, judge.losses, judge.inconsistent, judge.position_share) == (0, 0, 30, 1.0)
+
+
+def test_judge_that_answers_nonsense_is_told_the_form_once_more(fake_run: Run, chat_server: Start) -> None:
+    wise = judged(lambda first, second: "A" if second == "no idea" else "B")
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        again = "not of the form asked for" in body["messages"][-1]["content"]
+        if again:
+            assert body["messages"][-2] == {"role": "assistant", "content": "I like both"}
+            return wise({**body, "messages": body["messages"][:-2]}, number)
+        return said("I like both") if number % 10 == 0 else wise(body, number)
+
+    server = chat_server(answer)
+    fake_run.settings["evaluate"]["judge"] = server.spec("wise")
+    fake_run.write_questions()
+    judge = fake_run.evaluate().judge
+    assert (judge.wins, judge.losses, judge.num_missing) == (30, 0, 0) and len(server.requests) > 60
 
 
 def test_judge_that_answers_nonsense_or_dies_leaves_a_gap(fake_run: Run, chat_server: Start) -> None:

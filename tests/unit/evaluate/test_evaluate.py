@@ -216,7 +216,7 @@ def test_examples_come_from_training_alone_and_number_five_to_ten(fake_run: Run)
     record = fake_run.evaluate()
     tried = [choice for choice in record.prompt_choices if choice["num_shots"]]
     assert {choice["num_shots"] for choice in tried} == {5, 8}
-    assert {choice["name"] for choice in tried} == {"nearest_8", "nearest_5", "random_8_1", "random_5_2"}
+    assert {choice["name"] for choice in tried} == {"nearest_8", "nearest_5", "random_8_1", "random_5_2", "diverse_8"}
     for prompt in fake_run.base.prompts:
         asked = [int(part.partition("?")[0]) for part in prompt.split("of thing ")[1:]]
         assert all(number < 30 for number in asked[:-1]) and asked[-1] >= 100
@@ -254,6 +254,7 @@ def test_instructions_and_class_names_are_tried_without_and_with_examples(fake_r
         "nearest_5",
         "random_5_1",
         "random_5_2",
+        "diverse_5",
         "nearest_5_instruction_1",
         "constant",
     ]
@@ -269,7 +270,7 @@ def test_examples_are_left_out_where_the_context_is_short(fake_run: Run) -> None
     record = fake_run.evaluate()
     tried = [choice for choice in record.prompt_choices if choice["num_shots"]]
     assert all(0 < choice["num_shots"] < 5 for choice in tried)
-    assert len({choice["name"] for choice in tried}) < 4  # what is the same prompt once cut is tried once
+    assert len({choice["name"] for choice in tried}) < 5  # what is the same prompt once cut is tried once
     assert any("instead of" in warning and "90 tokens" in warning for warning in record.warnings)
     longest = max(len(fake_run.tokenizer.encode(prompt)) for prompt in fake_run.base.prompts)
     assert longest + 9 <= 90

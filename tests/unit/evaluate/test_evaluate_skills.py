@@ -67,7 +67,9 @@ def test_examples_precede_skills_that_only_examples_explain(fake_run: Run) -> No
 
 
 @pytest.mark.req("R283")
-def test_other_models_are_probed_by_general_text(fake_run: Run, tmp_path: Path) -> None:
+def test_other_models_are_probed_by_texts_choices_and_forms(
+    fake_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(resolve_base("pebble"), other)
     config = json.loads((other / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -75,13 +77,19 @@ def test_other_models_are_probed_by_general_text(fake_run: Run, tmp_path: Path) 
     (other / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     fake_run.settings |= {"base": str(other)}
     fake_run.settings["evaluate"]["advanced"]["probe_samples"] = 1
+    fake_run.settings["data"] = {"languages": ["de"]}
+    right = {id(fake_run.base): [1.0] * 40, id(fake_run.tuned): [1.0, 0.0] * 20}
+    monkeypatch.setattr("foretune.evaluate.skills.choice_scores", lambda engine: right[id(engine)])
     fake_run.tuned.bits = lambda text: 2.5 + len(text) % 3 / 10
     fake_run.write_questions()
     record = fake_run.evaluate()
-    (text,) = record.general_skills
+    skills = {skill.skill: skill for skill in record.general_skills}
+    assert set(skills) == {"general_text", "text_en", "text_de", "choices"}  # the base follows no form at all
+    assert (skills["choices"].before, skills["choices"].after) == (1.0, 0.5)
+    text = skills["general_text"]
     assert (text.skill, text.metric, text.before) == ("general_text", "bits_per_byte", 2.0)
     assert text.n > 50 and 0.5 < text.ci_low < text.after - 2.0 < text.ci_high
-    assert any("lost general skills: general_text" in warning for warning in record.warnings)
+    assert any("lost general skills: general_text, text_en" in warning for warning in record.warnings)
 
 
 def test_pebble_is_known_by_its_tokenizer(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_scorers_of_other_packages(packages: Path) -> None:
     table = score_samples(["polite", "same"], ["please", "b"], ["a", "b"])
     assert table.metrics["polite"].value == 0.5 and table.metrics["same"].method == "wilson"
     assert find_scorer("polite").help == "Says please."
-    with pytest.raises(ScoreError, match="broken score of row 0 is nan"):
+    with pytest.raises(ScoreError, match="broken scores no row; it fails on row 0: the score is nan"):
         score_samples(["broken"], ["a"], ["a"])
     with pytest.raises(ScoreError, match="cannot be called"):
         find_scorer("wrong")

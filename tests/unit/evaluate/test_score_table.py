@@ -157,6 +157,9 @@ def wrong(prediction):
 def kilometres(prediction, target):
     return 1000.0 * len(prediction)
 
+def never(prediction, target):
+    return float("nan")
+
 CONSTANT = 3
 '''
 
@@ -194,8 +197,7 @@ def test_own_scorer_of_an_installed_module():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("our_metrics:broken", "our_metrics:broken fails on row 1: ZeroDivisionError: division by zero"),
-        ("our_metrics:missing", "our_metrics:missing score of row 2 is nan"),
+        ("our_metrics:never", "our_metrics:never scores no row; it fails on row 0: the score is nan"),
         ("our_metrics:wrong", "cannot be called with"),
         ("our_metrics:CONSTANT", "has no function CONSTANT"),
         ("our_metrics:absent", "has no function absent"),
@@ -208,6 +210,33 @@ def test_own_scorer_faults(own, name, said):
     with pytest.raises(ScoreError, match=said) as caught:
         score_samples([name], ["a", "", "b"], ["", "", ""])
     assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("our_metrics:broken", {1: "ZeroDivisionError: division by zero"}),
+        ("our_metrics:missing", {2: "the score is nan"}),
+    ],
+)
+def test_a_row_without_a_score_is_named_and_kept(own, name, why):
+    table = score_samples([name, "exact_match"], ["aa", "", "b"], ["", "", ""])
+    (row,) = why
+    assert table.unscored == {name: why} and np.flatnonzero(np.isnan(table.scores[name])).tolist() == [row]
+    assert (table.n, table.metrics[name].n, table.metrics["exact_match"].n) == (3, 2, 3)
+    assert set(table.of_sample(row)) == {"exact_match"} and table.unscored_of(row) == {name: why[row]}
+    assert set(table.of_sample(0)) == {name, "exact_match"} and table.unscored_of(0) == {}
+
+
+def test_pairs_with_a_hole_are_left_out_on_both_sides(own):
+    name = "our_metrics:missing"
+    before = score_samples([name], ["b", "a", "a", "a"], ["x"] * 4)
+    after = score_samples([name], ["a", "a", "a", "b"], ["x"] * 4)
+    result = compare_scores(name, before, after, groups=["g", "g", "h", "h"])
+    assert (result.n, result.value, result.num_units) == (2, 0.0, 2)
+    opposite = [score_samples([name], answers, ["x", "x"]) for answers in (["a", "b"], ["b", "a"])]
+    with pytest.raises(ScoreError, match="no sample has a our_metrics:missing score of both systems"):
+        compare_scores(name, *opposite)
 
 
 # which metrics fit

@@ -100,3 +100,41 @@ def test_flat_work_is_what_the_flat_engine_does(shares: bool, num_prompt_tokens:
         planned[one.num_tokens] += count
     assert planned == computed
     assert precision == "bf16" or not shares or work.num_computed_tokens < sum(data.train) * derived.num_epochs
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_pairs_are_cut_as_training_cuts_them(shares: bool) -> None:
+    """Both answers of a pair stay together, and their prompt is computed once where prefixes are shared."""
+    torch = pytest.importorskip("torch")
+    from foretune.models.decoder import FlatSettings
+    from foretune.train.flat import Asked, flat_sequences
+
+    random = np.random.default_rng(0)
+    prompts = [random.integers(0, 50, 20 + i % 7).astype(np.int32) for i in range(30)]
+    own, others = (
+        [np.concatenate([p, random.integers(0, 50, 3 + i % 9)]) for i, p in enumerate(prompts)] for _ in "ab"
+    )
+    longest = [max(len(a), len(b)) for a, b in zip(own, others, strict=True)]
+    data = Lengths(train=longest, train_ids=own, train_others=others)
+    derived = derived_for(data, epochs=1.0, advanced={"micro_batch_size": 4})
+    work = lengths.training_work(data, derived, seed=3, cutting=Cutting(True, shares, num_sequences=2))
+
+    class Model:
+        settings = FlatSettings(has_shared_prefix=shares)
+        shares_prefixes = shares
+
+    model: Any = Model()
+    computed: Counter[float] = Counter()
+    budget = derived.micro_batch_size * derived.max_seq_len
+    for step in range(derived.num_steps):
+        chosen = global_batch(step, 30, derived.global_batch_size, seed=3)
+        groups = [[Asked(one[i], np.ones(len(one[i]))) for one in (own, others)] for i in chosen]
+        for batch in flat_sequences(groups, model, budget_tokens=budget, device=torch.device("cpu")):
+            computed[len(batch.tokens.ids_T)] += 1
+            assert len(batch.tokens.ids_T) <= budget
+    planned: Counter[float] = Counter()
+    for one, count in work.passes.items():
+        planned[one.num_tokens] += count
+    assert planned == computed
+    pairs = sum(len(a) + len(b) - 2 for a, b in zip(own, others, strict=True))
+    assert work.num_computed_tokens == pairs if not shares else work.num_computed_tokens < 0.75 * pairs

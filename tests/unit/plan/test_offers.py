@@ -174,7 +174,18 @@ def test_every_rented_row_launches_something_that_its_reader_takes(found: list[O
 def test_a_cloud_that_skypilot_does_not_know_is_said() -> None:
     assert "not one of SkyPilot's clouds" in sky_task(offer(provider="Akash"))
     assert launch(offer(provider="Akash")).kind == "script"
-    assert "takes one of the devices" in launch(offer()).note
+
+
+def test_several_devices_are_several_processes() -> None:
+    many, job = offer(num_gpus=4), LaunchJob(job="job.toml", settings=("train.epochs=2",))
+    for made in (launch(many, job, "sky"), launch(many, job, "script")):
+        assert (
+            "foretune train job.toml -y --nproc 4 --set train.advanced.parallel=fsdp --set train.epochs=2" in made.text
+        )
+        assert "foretune evaluate latest" in made.text and "a process for each device" in made.note
+    packed = launch(many, LaunchJob(settings=("train.method=qlora",)), "sky").text
+    assert "--nproc 4" in packed and "fsdp" not in packed
+    assert "foretune run job.toml -y\n" in launch(offer(num_gpus=1), LaunchJob(), "sky").text
 
 
 def test_requests_have_the_fields_of_the_providers() -> None:

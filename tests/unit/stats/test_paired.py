@@ -9,7 +9,8 @@ import pytest
 
 from foretune.errors import ScoreError
 from foretune.stats.paired import compare_paired, compare_paired_metric
-from foretune.stats.paired_tests import SignFlip, bonett_price, mcnemar_mid_p
+from foretune.stats.paired_binary import McNemar, mcnemar_mid_p, tango, unconditional_p
+from foretune.stats.paired_tests import SignFlip
 
 
 def binary_scores(both, lost, won, neither):
@@ -64,19 +65,74 @@ def test_mcnemar_equals_scipy():
         assert mcnemar_mid_p(int(lost), int(won)) == pytest.approx(expected, abs=1e-9)
 
 
-def test_bonett_price_by_hand():
-    # lost 1, won 7 of 21: p = 8/23, q = 2/23, 6/23 +- 1.959964 sqrt((10/23 - 36/529) / 23)
-    assert bonett_price(1, 7, 21) == pytest.approx((0.0133792, 0.5083599), abs=1e-6)
-    assert bonett_price(7, 1, 21) == pytest.approx((-0.5083599, -0.0133792), abs=1e-6)
+def test_tango_of_the_literature():
+    # airway data: Fagerland, Lydersen and Laake 2014, table of intervals: 0.026 to 0.517
+    assert tango(1, 7, 21) == pytest.approx((0.026, 0.517), abs=5e-4)
+    assert tango(7, 1, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+    z2 = 1.959964**2
+    assert tango(0, 0, 30) == pytest.approx((-z2 / (30 + z2), z2 / (30 + z2)), abs=1e-6)
+    assert tango(0, 30, 30)[1] == 1.0 and tango(30, 0, 30)[0] == -1.0
+
+
+def multinomial_tail(n, statistic, psi):
+    """P(|Z| >= statistic) over every outcome of n pairs of equal systems that differ with probability psi."""
+    from scipy.stats import multinomial
+
+    rows = [(lost, won, n - lost - won) for lost in range(n + 1) for won in range(n + 1 - lost)]
+    far = [
+        row for row in rows if abs(row[1] - row[0]) >= statistic * math.sqrt(row[0] + row[1]) - 1e-9 and sum(row[:2])
+    ]
+    return float(multinomial(n, [psi / 2, psi / 2, 1 - psi]).pmf(far).sum())
+
+
+@pytest.mark.parametrize(("fewer", "more", "n"), [(1, 7, 21), (0, 4, 30), (2, 3, 12), (5, 12, 17)])
+def test_unconditional_p_is_the_worst_case_over_all_outcomes(fewer, more, n):
+    from scipy.stats import beta
+
+    differing = fewer + more
+    low = beta.ppf(2.5e-4, differing, n - differing + 1)
+    high = beta.ppf(1 - 2.5e-4, differing + 1, n - differing) if differing < n else 1.0
+    z = (more - fewer) / math.sqrt(differing)
+    worst = max(multinomial_tail(n, z, psi) for psi in np.linspace(low, high, 60))
+    assert unconditional_p(fewer, more, n) == pytest.approx(worst + 5e-4, abs=2e-4)
+
+
+def exact_levels(n, shares, alpha=0.05):
+    """How often `McNemar` finds a difference between equals that differ in a share of the samples: exact, no draws."""
+    from scipy.stats import binom
+
+    won = [[w for w in range(m // 2 + 1, m + 1) if McNemar(m - w, w, n).p_value <= alpha] for m in range(n + 1)]
+    tails = np.array([2 * binom.pmf(some, m, 0.5).sum() if some else 0.0 for m, some in enumerate(won)])
+    return np.array([binom.pmf(np.arange(n + 1), n, share) @ tails for share in shares])
+
+
+@pytest.mark.parametrize("n", [30, 50, 80])
+def test_false_alarms_on_equals_by_enumeration(n):
+    """3 to 5 % wherever three samples are expected to differ; never more. Fewer: no test can, 3 to 0 costs 5.6 %."""
+    assert exact_levels(n, np.linspace(0.001, 1, 200)).max() <= 0.0505
+    assert exact_levels(n, np.linspace(3.2 / n, 0.7, 60)).min() >= 0.03
+    three_to_none = math.comb(n, 3) * (3 / n) ** 3 * (1 - 3 / n) ** (n - 3) / 4
+    assert three_to_none > 0.055
+
+
+def test_interval_and_test_are_of_one_mind():
+    for n in (20, 60, 1200):
+        for lost in range(0, 12):
+            for won in range(0, 12):
+                found = McNemar(lost, won, n)
+                for alpha in (0.1, 0.05, 0.01):
+                    low, high = found.interval(alpha)
+                    assert (low > 0 or high < 0) == (found.p_value <= alpha and lost != won)
+                    assert low <= found.value <= high
 
 
 @pytest.mark.req("R285")
 def test_compare_binary():
     result = compare_paired(*binary_scores(both=1, lost=1, won=7, neither=12))
     assert result.value == pytest.approx(6 / 21)
-    assert (result.ci_low, result.ci_high) == pytest.approx((0.0133792, 0.5083599), abs=1e-6)
-    assert result.p_value == pytest.approx(10 / 256)
-    assert result.method == "McNemar mid-p, Bonett-Price interval"
+    assert (result.ci_low, result.ci_high) == pytest.approx((0.0260030, 0.5172323), abs=1e-6)
+    assert result.p_value == pytest.approx(unconditional_p(1, 7, 21)) and 0.03 < result.p_value < 10 / 256
+    assert result.method == "McNemar exact unconditional, Tango interval"
     assert result.smallest_visible_difference == pytest.approx(2.8015852 * math.sqrt(8 / 21 / 21), abs=1e-6)
     assert result.n == result.num_units == 21
 
@@ -92,14 +148,14 @@ def test_tiny_binary_proves_nothing(scores):
 def test_all_discordant_one_way():
     result = compare_paired([0] * 100, [1] * 100)
     assert (result.value, result.ci_high) == (1.0, 1.0)
-    assert result.ci_low == pytest.approx(100 / 102 - 1.959964 * math.sqrt((1 - (100 / 102) ** 2) / 102), abs=1e-6)
+    assert result.ci_low == pytest.approx(tango(0, 100, 100)[0]) and 0.9 < result.ci_low < 0.95
     assert result.p_value == pytest.approx(0.5**100)
 
 
 def test_identical_binary_systems():
     result = compare_paired([1] * 30, [1] * 30)
     assert (result.value, result.p_value) == (0.0, 1.0)
-    assert result.ci_high == -result.ci_low == pytest.approx(1.959964 * math.sqrt(2 / 32 / 32), abs=1e-6)
+    assert result.ci_high == -result.ci_low == pytest.approx(tango(0, 0, 30)[1])
     assert result.smallest_visible_difference > 0.1  # no discordance seen is not proof of none
 
 

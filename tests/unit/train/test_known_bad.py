@@ -17,6 +17,7 @@ import torch
 
 from byte_tokenizer import CHATML, CHATML_TOKENS, write_tokenizer
 from foretune.config import JobConfig
+from foretune.config.derive import derive
 from foretune.data.formats import read_samples
 from foretune.data.micro import global_batch
 from foretune.data.samples import Message, Sample
@@ -25,6 +26,7 @@ from foretune.data.tokenizer import Tokenizer
 from foretune.engine.engine import Engine, load_engine
 from foretune.errors import CheckpointError, ConfigError, DataError, DoesNotFit, ForetuneError, MissingDependency
 from foretune.models.adapter import attach_lora, load_adapter, merge_lora
+from foretune.models.generate_slots import Slots
 from foretune.models.load import LoadedModel, load_model
 from foretune.models.lora import LowRank
 from foretune.models.quantise import quantise_layers
@@ -35,6 +37,7 @@ from foretune.records.token_audit import TokenAuditRecord
 from foretune.train.checkpoint import LoopState, save_checkpoint
 from foretune.train.disk import check_disk
 from foretune.train.known_bad import KNOWN_FAILURES, known_failures_table
+from foretune.train.loss_scale import checked_norm, loss_scaler
 from foretune.train.memory_ladder import MemorySettings, next_rung
 from foretune.train.objective import Row, loss_for
 from foretune.train.parity_gate import check_parity, parity
@@ -332,16 +335,16 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     engine = load_engine(BASE["tiny"])
     prompts = [[1, 5, 9], [1, 7], [1, 8, 8, 8], [1, 2, 3]]
-    usual, sizes = engine._answers, []
+    made, sizes = Slots.__init__, []
 
-    def full(some: Sequence[list[int]], *rest: Any, **named: Any) -> Any:
-        sizes.append(len(some))
-        if len(some) > 2:
+    def full(self: Slots, heads: Any, shared: Any, num_slots: int, num_tokens: int) -> None:
+        sizes.append(num_slots)
+        if num_slots > 2:
             raise MemoryError
-        return usual(some, *rest, **named)
+        made(self, heads, shared, num_slots, num_tokens)
 
     expected = engine.generate(prompts, max_new_tokens=3, batch_size=2)
-    patch.setattr(engine, "_answers", full)
+    patch.setattr(Slots, "__init__", full)
     assert engine.generate(prompts, max_new_tokens=3, batch_size=4) == expected
     assert sizes[:2] == [4, 2]
 
@@ -497,8 +500,11 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @makes("half-precision-overflow")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="precision"):
-        JobConfig.model_validate({"train": {"advanced": {"precision": "fp16"}}})
+    scaler = loss_scaler(torch.device("cpu"), "fp16", LoopState())
+    assert scaler.is_enabled() and checked_norm(scaler, 1.0, float("inf"), step=1, rate=1.0, peak_rate=1.0) is None
+    job = JobConfig.model_validate({"train": {"advanced": {"precision": "fp16"}}})
+    with pytest.raises(ConfigError, match="precision fp16"):
+        derive(job, num_train_samples=9, longest_sample_tokens=9, model_max_len=None)
 
 
 @makes("diverged")

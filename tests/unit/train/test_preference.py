@@ -23,13 +23,8 @@ from foretune.models.lora import adapters_off
 from foretune.records.events import EventLog, read_events
 from foretune.train.loop import LoopSettings, fit
 from foretune.train.objective import Row
-from foretune.train.preference import (
-    PreferencePasses,
-    Weights,
-    _log_odds,
-    desirability_weights,
-    preference_passes,
-)
+from foretune.train.preference import PreferencePasses, Weights, desirability_weights, preference_passes
+from foretune.train.preference_losses import _log_odds
 from foretune.train.reference import referenced
 from foretune.train.rows import build_rows
 from tiny import PEBBLE, tiny_model
@@ -134,9 +129,12 @@ def test_pairs_too_long_on_either_side_are_left_out_and_counted(tokenizer: Token
 def test_the_plan_counts_the_rows_that_training_sees(method: str, tokenizer: Tokenizer) -> None:
     samples = some_pairs(5)
     rows = rows_for(method, samples, tokenizer)
-    lengths, answers = preference_lengths(method, samples, tokenizer, max_seq_len=64)
-    assert lengths == [row.length for row in rows]
-    assert max(answers) >= max(int(row.weights.sum()) for row in rows)
+    counted = preference_lengths(method, samples, tokenizer, max_seq_len=64)
+    assert counted.tokens == [row.length for row in rows]
+    assert all(np.array_equal(ids, row.ids) for ids, row in zip(counted.ids, rows, strict=True))
+    others = [row.preference.ids for row in rows if row.preference] if method != "kto" else []
+    assert all(np.array_equal(*both) for both in zip(counted.others, others, strict=True))
+    assert max(counted.answers) >= max(int(row.weights.sum()) for row in rows)
 
 
 def test_kto_rows_hold_their_prompt_with_the_answer_of_the_row_before(tokenizer: Tokenizer) -> None:

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from foretune.errors import NotFound
-from foretune.records.diagnosis import DiagnosisRecord
+from foretune.records.diagnosis import Cause, DataStep, DiagnosisRecord
 from foretune.records.evaluation import Delta, EvaluationRecord, SkillScore
 from foretune.records.events import EventLog
 from foretune.ui.answers import answer_board, differing
@@ -401,7 +401,26 @@ def test_the_diagnosis_comes_with_its_patch_and_the_table_of_symptoms(run_dir: P
     assert "Overfitting" in section and "weight_decay = 0.1" in section and "times the threshold" in section
     for name in ("Catastrophic forgetting", "Style without substance", "Distribution shift"):
         assert name in section
-    assert "not measured: needs a sample of production requests" in section
+    assert "not checked" in section
+
+
+def test_what_follows_from_a_root_cause_is_marked_and_rows_that_change_are_told(run_dir: Path) -> None:
+    causes = (
+        Cause(mode="label_noise", statistic=2.0, evidence=("3 of 9",), explanation="Noise.", fixes=("Read them.",),
+              patch={}, data_steps=(DataStep(do="drop_odd", ids=("a", "b")),)),
+        Cause(mode="wrong_base", statistic=1.5, evidence=("1 of 9",), explanation="Base.", fixes=("B.",), patch={}),
+        Cause(mode="overfitting", statistic=3.0, evidence=("2 of 9",), explanation="By heart.", fixes=("Less.",),
+              patch={"train.epochs": 1.5}, explained_by=("label_noise",)),
+    )  # fmt: skip
+    missing = {"leakage": "no answers", "distribution_shift": "no answers"}
+    DiagnosisRecord(run_id="r", causes=causes, checked=("label_noise",), not_checked=missing).write(run_dir)
+    page = page_of(run_dir)
+    section = page.text[page.text.rindex(" Diagnosis ") : page.text.rindex(" Data ")]
+    assert "follows from label noise" in section and "2 listed training rows are dropped" in section
+    assert "--apply 1 " in section and "--apply 2 " not in section and "--apply 3 " in section
+    assert "leakage, distribution shift" in section
+    badge = page.text[page.text.index("Diagnosis: ") :][:80]
+    assert "label noise" in badge and "overfitting" not in badge
 
 
 def test_a_healthy_run_says_that_nothing_was_found(c: ModuleType, run_dir: Path) -> None:

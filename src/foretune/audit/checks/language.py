@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from foretune.audit.languages import family_of, language_of
 from foretune.audit.rows import row_finding
 from foretune.audit.subject import Hit, Subject, finding
+from foretune.data.languages import family_of, language_of
 from foretune.errors import ConfigError
 from foretune.records.audit import Finding
 

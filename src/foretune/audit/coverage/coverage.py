@@ -11,11 +11,11 @@ import numpy as np
 from foretune.audit.coverage.gaps import Share, cluster_map, slice_shares
 from foretune.audit.coverage.record import CoverageRecord, MapPoint, Topic
 from foretune.audit.coverage.tone import compare_formality, compare_lengths
-from foretune.audit.languages import language_of
 from foretune.audit.subject import shorten
 from foretune.data.embed.clusters import cluster_name
 from foretune.data.embed.door import nearest, open_embedder
 from foretune.data.embed.vectors import Embedder, Vectors, projected
+from foretune.data.languages import language_of
 from foretune.data.samples import Sample
 from foretune.errors import DataError
 from foretune.stats.drift import examples_needed, mmd_shift, tail_drift

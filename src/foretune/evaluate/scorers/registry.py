@@ -10,12 +10,12 @@ from statistics import median
 from typing import NamedTuple
 
 from foretune.errors import ScoreError
-from foretune.evaluate.scorers import classification, code, numbers, similarity, structured, text
+from foretune.evaluate.scorers import classification, code, facts, numbers, similarity, structured, text
 from foretune.evaluate.scorers.custom import load_scorer
 from foretune.evaluate.scorers.plugins import plugin_names, plugin_scorer
 from foretune.evaluate.scorers.spec import BatchedScorer, ScorerSpec
 
-__all__ = ["SCORERS", "DefaultMetrics", "default_metrics", "find_scorer"]
+__all__ = ["SCORERS", "WORDING", "DefaultMetrics", "default_metrics", "find_scorer"]
 
 SCORERS: dict[str, ScorerSpec] = {
     spec.name: spec
@@ -31,6 +31,12 @@ SCORERS: dict[str, ScorerSpec] = {
         ),
         ScorerSpec("contains", text.contains, "binary", "The target stands somewhere in the answer, case aside."),
         ScorerSpec("token_f1", text.token_f1, "graded", "Words shared with the target, F1 (SQuAD)."),
+        ScorerSpec(
+            "facts_f1",
+            BatchedScorer(facts.facts_f1),
+            "graded",
+            "Names, numbers and other words that few targets hold, F1: the task and not the tone.",
+        ),
         ScorerSpec("rouge_1", text.rouge_1, "graded", "Words shared with the target, F."),
         ScorerSpec("rouge_2", text.rouge_2, "graded", "Pairs of words shared with the target, F."),
         ScorerSpec("rouge_l", text.rouge_l, "graded", "Words shared with the target in the same order, F."),
@@ -137,6 +143,12 @@ SCORERS: dict[str, ScorerSpec] = {
         ),
     )
 }
+
+# Metrics of how an answer is worded; all others, and the user's own, say whether it does the task.
+WORDING = frozenset(
+    {"token_f1", "rouge_1", "rouge_2", "rouge_l", "rouge_lsum", "bleu", "chrf", "semantic_similarity"}
+    | {"length_chars", "length_words", "json_valid", "json_valid_unfenced", "schema_valid", "code_runs"}
+)
 
 JSON_SHARE = 0.95  # of the targets that must be JSON objects or lists
 MAX_LABELS = 50

@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from foretune.data.embed.lexical import LexicalEmbedder
 from foretune.data.embed.vectors import Embedder
@@ -21,7 +23,7 @@ from foretune.stats.checks import FloatArray, checked_binary, checked_scores
 from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
 from foretune.stats.paired import MARGIN, PairedResult, compare_paired, compare_paired_metric
 
-__all__ = ["Metric", "ScoreTable", "compare_scores", "score_samples"]
+__all__ = ["Metric", "ScoreTable", "compare_scores", "paired_rows", "score_samples"]
 
 USER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -43,7 +45,8 @@ class ScoreTable:
 
     `metrics`: every metric asked for. `scores`: (n,) per sample, for all but the corpus metrics that mean nothing for
     one sample. `rows`: (n, K) statistics of the corpus metrics. `num_invalid`: answers that are no label, None where
-    no metric uses labels.
+    no metric uses labels. `unscored`: by metric, the rows that the user's own scorer could not score and why; their
+    score is NaN, and the metric is that of the other rows.
     """
 
     n: int
@@ -52,10 +55,15 @@ class ScoreTable:
     rows: dict[str, FloatArray]
     specs: dict[str, ScorerSpec]
     num_invalid: int | None = None
+    unscored: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def of_sample(self, row: int) -> dict[str, float]:
-        """The scores of one sample, for `answers.jsonl`."""
-        return {name: float(scores[row]) for name, scores in self.scores.items()}
+        """The scores of one sample, for `answers.jsonl`; without those in `unscored`."""
+        return {name: float(s[row]) for name, s in self.scores.items() if row not in self.unscored.get(name, {})}
+
+    def unscored_of(self, row: int) -> dict[str, str]:
+        """Why a sample has no score, by metric."""
+        return {name: rows[row] for name, rows in self.unscored.items() if row in rows}
 
 
 def score_samples(
@@ -74,7 +82,8 @@ def score_samples(
     Labels come from the targets and the schema is inferred from them where none is given; better give those of the
     training split. The similarity embeds by `embedder` (TF-IDF of the targets where there is none); answers are run as
     code only with `run_code`. Intervals: Wilson for 0/1 scores, t for graded ones, BCa bootstrap for corpus metrics.
-    Raises ScoreError naming the row that cannot be scored; no row is ever dropped.
+    Rows that the user's own scorer fails on, or calls no number, are named in `unscored` and never scored 0. Raises
+    ScoreError where it fails on all of them, or one of foretune's scorers on any.
     """
     _check_texts(predictions, targets)
     specs = {name: find_scorer(name) for name in names}
@@ -83,6 +92,7 @@ def score_samples(
     scores: dict[str, FloatArray] = {}
     rows: dict[str, FloatArray] = {}
     metrics: dict[str, Metric] = {}
+    unscored: dict[str, dict[int, str]] = {}
     for name, spec in specs.items():
         extra = (context[spec.needs],) if spec.needs in context else ()
         function: SampleScorer | BatchedScorer | CorpusMetric | None = spec.function
@@ -92,13 +102,17 @@ def score_samples(
             function = function.sample
         if isinstance(function, BatchedScorer):
             scores[name] = _checked(function.scores(predictions, targets, *extra), spec)
+        elif function is not None and spec.is_foreign:
+            scores[name], holes = _foreign_scores(function, spec, predictions, targets, extra)
+            unscored |= {name: holes} if holes else {}
         elif function is not None:
             scores[name] = _sample_scores(function, spec, predictions, targets, extra)
         if spec.kind != "corpus":
-            metrics[name] = _mean_metric(scores[name], spec, alpha)
+            known_scores = scores[name][np.isfinite(scores[name])]
+            metrics[name] = _mean_metric(known_scores, spec, alpha)
     known = context.get("labels")
     num_invalid = sum(known.parse(text) is None for text in predictions) if isinstance(known, Labels) else None
-    return ScoreTable(len(targets), metrics, scores, rows, specs, num_invalid)
+    return ScoreTable(len(targets), metrics, scores, rows, specs, num_invalid, unscored)
 
 
 def compare_scores(
@@ -113,7 +127,8 @@ def compare_scores(
 ) -> PairedResult:
     """The paired comparison of two systems on one metric, by the test that fits its kind.
 
-    Both tables must be of the same samples in the same order, scored with the same labels and schema.
+    Both tables must be of the same samples in the same order, scored with the same labels and schema. Samples that
+    one of them has no score for are left out. Raises ScoreError where none is left.
     """
     for table in (baseline, candidate):
         if metric not in table.metrics:
@@ -122,16 +137,27 @@ def compare_scores(
     if isinstance(spec.function, CorpusMetric):
         rows = baseline.rows[metric], candidate.rows[metric]
         return compare_paired_metric(*rows, spec.function.of_sums, groups, alpha, look, margin=margin)
+    kept = paired_rows(metric, baseline, candidate)
+    if not kept.any():
+        raise ScoreError(f"no sample has a {metric} score of both systems", fix=f"mend {metric}")
     return compare_paired(
-        baseline.scores[metric],
-        candidate.scores[metric],
+        baseline.scores[metric][kept],
+        candidate.scores[metric][kept],
         "binary" if spec.kind == "binary" else "graded",
-        groups,
+        None if groups is None else [group for group, is_kept in zip(groups, kept, strict=True) if is_kept],
         alpha,
         look,
         margin=margin,
         score_range=spec.score_range,
     )
+
+
+def paired_rows(metric: str, baseline: ScoreTable, candidate: ScoreTable) -> NDArray[np.bool_]:
+    """(n,) which samples both systems have a score for."""
+    kept = np.ones(candidate.n, dtype=np.bool_)
+    for table in (baseline, candidate):
+        kept[list(table.unscored.get(metric, {}))] = False
+    return kept
 
 
 def _context(
@@ -187,16 +213,38 @@ def _sample_scores(
     targets: Sequence[str],
     extra: tuple[object, ...],
 ) -> FloatArray:
-    caught = USER_FAULTS if spec.is_foreign else (ScoreError,)
     scores = []
     for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
         try:
             scores.append(float(function(prediction, target, *extra)))
-        except caught as error:
-            said = error.what if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
-            fix = error.fix if isinstance(error, ScoreError) else f"mend {spec.name}"
-            raise ScoreError(f"{spec.name} fails on row {row}: {said}", fix=fix) from error
+        except ScoreError as error:
+            raise ScoreError(f"{spec.name} fails on row {row}: {error.what}", fix=error.fix) from error
     return _checked(scores, spec)
+
+
+def _foreign_scores(
+    function: SampleScorer,
+    spec: ScorerSpec,
+    predictions: Sequence[str],
+    targets: Sequence[str],
+    extra: tuple[object, ...],
+) -> tuple[FloatArray, dict[int, str]]:
+    """The user's scores, NaN where there is none, and why by row. Raises ScoreError where there is none at all."""
+    scores = np.full(len(targets), np.nan)
+    holes: dict[int, str] = {}
+    for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
+        try:
+            score = float(function(prediction, target, *extra))
+            if math.isfinite(score):
+                _checked([score], spec)
+                scores[row] = score
+            else:
+                holes[row] = f"the score is {score}"
+        except USER_FAULTS as error:
+            holes[row] = error.what if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
+    if len(holes) == len(targets):
+        raise ScoreError(f"{spec.name} scores no row; it fails on row 0: {holes[0]}", fix=f"mend {spec.name}")
+    return scores, holes
 
 
 def _checked(scores: ArrayLike, spec: ScorerSpec) -> FloatArray:

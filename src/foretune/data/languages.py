@@ -74,7 +74,7 @@ class _Lists(NamedTuple):
 @cache
 def _lists() -> _Lists:
     """The lists of `languages.json`; read at first use."""
-    raw = json.loads(resources.files("foretune.audit").joinpath("languages.json").read_text(encoding="utf-8"))
+    raw = json.loads(resources.files("foretune.data").joinpath("languages.json").read_text(encoding="utf-8"))
     words, endings = ({name: text.split() for name, text in raw[kind].items()} for kind in ("words", "endings"))
     other = {language for languages in SHARED.values() for language in languages}
     scripts = {"latin": tuple(language for language in words if language not in other), **SHARED}

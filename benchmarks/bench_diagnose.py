@@ -1,0 +1,16 @@
+"""The planted-fault suite's figures, judged anew from its packed records; `diagnose.py` makes those records."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import Any
+
+from diagnose_suite.pack import PACKED, read_packed
+from diagnose_suite.scoring import figures, scores
+
+
+def measure() -> dict[str, Any]:
+    """Every rate of both halves; the thresholds saw the development half alone."""
+    runs = read_packed(PACKED)
+    halves = {half: scores([run for run in runs if run.half == half]) for half in ("dev", "heldout")}
+    return {"metrics": {half: figures(found) for half, found in halves.items()}, "config": {"records": PACKED.name}}

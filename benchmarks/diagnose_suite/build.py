@@ -1,0 +1,167 @@
+"""A run's files and job, and the bases: pebble, a smaller one pretrained with another seed, and damaged copies."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diagnose_suite.cases import Case
+from diagnose_suite.plants import BaseFault, Planted
+from diagnose_suite.tasks import TASKS, Pair
+from foretune import api
+from foretune.config.read import ResolvedJob, resolve_job
+from foretune.data.world.corpus import documents
+from foretune.models.base import resolve_base
+
+__all__ = ["OTHER_TEMPLATES", "base_folder", "pretrain_second_base", "resolved_job", "write_general"]
+
+SECOND_SHAPE = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "intermediate_size": 344,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+SECOND_JOB = {
+    "name": "pebblet",
+    "base": "shape",
+    "seed": 20,
+    "data.path": "world",
+    "data.task": "text",
+    "data.max_rows": 130_000,
+    "train.method": "pretrain",
+    "train.epochs": 1.0,
+    "train.learning_rate": 4e-3,
+    "train.global_batch_size": 64,
+    "train.max_seq_len": 512,
+    "train.advanced.init": "random",
+    "train.advanced.weight_decay": 0.1,
+    "train.advanced.precision": "fp32",
+    "train.advanced.micro_batch_size": 2,
+    "train.advanced.eval_every": 300,
+    "train.advanced.patience": 0,
+    "train.advanced.num_threads": 1,
+}
+GENERAL_ROWS, GENERAL_SEED, GENERAL_CHARACTERS = 600, 77, 200
+# Ways of writing a conversation that the models were not trained on, for a server that got the wrong one.
+OTHER_TEMPLATES = (
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+    "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}",
+    "{{ bos_token }}{% for m in messages %}{{ '<|user|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|user|>{% endif %}",
+    "{{ bos_token }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] + '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### response\\n' }}{% endif %}",
+)
+
+
+def base_folder(bases: Path, name: str) -> Path:
+    """Where a base lies: pebble in the package, the second one where `pretrain_second_base` put it."""
+    return resolve_base("pebble") if name == "pebble" else bases / name
+
+
+def pretrain_second_base(bases: Path) -> Path:
+    """A base of 1 M parameters, from scratch on the same generator's corpus with other seeds; about 20 CPU minutes."""
+    target = bases / "pebblet"
+    if target.is_dir():
+        return target
+    pebble = resolve_base("pebble")
+    shape = bases / "work" / "shape"
+    shape.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(pebble / name, shape / name)
+    config = json.loads((pebble / "config.json").read_text(encoding="utf-8")) | SECOND_SHAPE
+    (shape / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    given = replace(resolve_job(None, SECOND_JOB, {}), folder=shape.parent)
+    done = api.train(given, runs_dir=bases / "work" / "runs", foreground=True)
+    take_base(next(done.run_dir.glob("*/model.safetensors")).parent, target)
+    return target
+
+
+def take_base(artefact: Path, target: Path) -> None:
+    """Copy a trained whole model to where bases lie, under the template files that every base has."""
+    shutil.copytree(artefact, target, dirs_exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(resolve_base("pebble") / name, target / name)
+    (target / "chat_template.jinja").unlink(missing_ok=True)
+
+
+def damaged_base(source: Path, target: Path, fault: BaseFault, seed: int) -> Path:
+    """A copy of a base: without its chat template, or with weights that were never trained."""
+    shutil.copytree(source, target)
+    config_file = target / "tokenizer_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    if fault == "plain_template":
+        config.pop("chat_template")
+        config_file.write_text(json.dumps(config), encoding="utf-8")
+    if fault == "random_weights":
+        from foretune.models.load import load_model
+
+        load_model(source, random_init=True, seed=seed).model.save_pretrained(target)
+    return target
+
+
+def write_general(path: Path) -> Path:
+    """General conversations to mix in, short ones, from seeds of the corpus that no base was trained on."""
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    start = 0
+    while len(rows) < GENERAL_ROWS:
+        for one in documents(GENERAL_SEED, 1000, start):
+            if one.messages and sum(len(message["content"]) for message in one.messages) < GENERAL_CHARACTERS:
+                rows.append({"messages": list(one.messages)})
+        start += 1000
+    _write_rows(path, rows[:GENERAL_ROWS])
+    card = {"kind": "file", "name": "general rows of the suite", "licence": "Apache-2.0", "share": "public"}
+    path.with_name("source.json").write_text(json.dumps(card), encoding="utf-8")
+    return path
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _chats(pairs: Iterable[Pair], system: str) -> Iterable[dict[str, Any]]:
+    for pair in pairs:
+        said = (("system", system), ("user", pair.question), ("assistant", pair.answer))
+        yield {"messages": [{"role": role, "content": content} for role, content in said]}
+
+
+def resolved_job(case: Case, run: Planted, *, folder: Path, base: Path, general: Path) -> ResolvedJob:
+    """Write the data of a run below `folder` and resolve its job as `foretune run` would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    system = TASKS[case.task].system
+    splits = {"train": run.train, "validation": run.validation, "test": run.test, "production": run.production}
+    for name, pairs in splits.items():
+        if pairs:
+            _write_rows(folder / f"{name}.jsonl", _chats(pairs, system))
+    own = dict(run.settings)
+    if own.get("data.advanced.mix_fraction"):
+        own["data.mix_path"] = str(general)
+    else:
+        own.pop("data.advanced.mix_fraction", None)
+    settings = {
+        "name": case.name,
+        "base": "pebble" if base == resolve_base("pebble") else str(base),
+        "seed": case.seed,
+        "data.path": "train.jsonl",
+        "data.validation_path": "validation.jsonl",
+        "data.test_path": "test.jsonl",
+        "data.production_path": "production.jsonl" if run.production else "",
+        "train.advanced.num_threads": 1,
+        "train.advanced.precision": "fp32",
+        "train.advanced.keep_checkpoints": 1,
+        "evaluate.few_shot": [2],
+        "evaluate.advanced.batch_size": 64,
+        "evaluate.advanced.max_validation_samples": 30,
+        "evaluate.advanced.probe_samples": 12,
+        **own,
+    }
+    return replace(resolve_job(None, settings, {}), folder=folder)

@@ -1,0 +1,165 @@
+"""Which cause explains which: faults of data and setup before faults of learning, and these before their signs."""
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from foretune.config.derive import MANY_EPOCHS
+from foretune.diagnose.evidence import Evidence
+from foretune.diagnose.underfitting import is_short
+from foretune.records.diagnosis import Cause, Mode
+
+__all__ = ["EXPLAINS", "LEARNING", "explained"]
+
+# A cause and what follows from it, in causal order: nothing follows from what comes later.
+EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
+    "diverged": (
+        "overfitting",
+        "underfitting",
+        "learning_rate_too_low",
+        "forgetting",
+        "language_loss",
+        "missing_end",
+        "style_without_substance",
+        "label_noise",
+        "unrelated_targets",
+        "template_mismatch",
+        "loss_on_prompt",
+    ),
+    "learning_rate_too_high": (
+        "overfitting",
+        "underfitting",
+        "learning_rate_too_low",
+        "forgetting",
+        "language_loss",
+        "missing_end",
+        "style_without_substance",
+        "label_noise",
+        "unrelated_targets",
+        "truncated_targets",
+        "too_little_data",
+    ),
+    "template_mismatch": (
+        "learning_rate_too_high",
+        "missing_end",
+        "truncated_targets",
+        "underfitting",
+        "learning_rate_too_low",
+        "style_without_substance",
+        "unrelated_targets",
+        "label_noise",
+        "overfitting",
+        "too_little_data",
+        "wrong_base",
+        "loss_on_prompt",
+        "forgetting",
+    ),
+    "truncated_targets": (
+        "missing_end",
+        "style_without_substance",
+        "underfitting",
+        "overfitting",
+        "label_noise",
+        "learning_rate_too_low",
+    ),
+    "missing_end": (
+        "underfitting",
+        "style_without_substance",
+        "forgetting",
+        "label_noise",
+        "unrelated_targets",
+        "loss_on_prompt",
+        "too_little_data",
+    ),
+    "loss_on_prompt": ("underfitting", "overfitting", "missing_end", "forgetting"),
+    "wrong_base": (
+        "learning_rate_too_high",
+        "learning_rate_too_low",
+        "underfitting",
+        "style_without_substance",
+        "unrelated_targets",
+        "too_little_data",
+        "label_noise",
+        "overfitting",
+    ),
+    "duplicates": ("overfitting", "too_little_data", "label_noise", "unrelated_targets", "style_without_substance"),
+    "unrelated_targets": (
+        "label_noise",
+        "style_without_substance",
+        "underfitting",
+        "learning_rate_too_low",
+        "overfitting",
+        "too_little_data",
+    ),
+    "label_noise": ("overfitting", "underfitting", "style_without_substance", "too_little_data"),
+    "leakage": (),
+    "distribution_shift": (),
+    "learning_rate_too_low": (
+        "underfitting",
+        "missing_end",
+        "style_without_substance",
+        "unrelated_targets",
+        "label_noise",
+    ),
+    "underfitting": ("label_noise", "unrelated_targets", "style_without_substance", "missing_end"),
+    "style_without_substance": ("underfitting", "too_little_data"),
+    "too_little_data": ("overfitting", "underfitting"),
+    "overfitting": ("too_little_data",),
+    "language_loss": ("forgetting",),
+    "forgetting": ("language_loss",),
+}
+
+# Faults of data and setup are shown before faults of learning, however strong these are: they are what to mend first.
+LEARNING: frozenset[Mode] = frozenset(
+    {
+        "learning_rate_too_low",
+        "style_without_substance",
+        "too_little_data",
+        "overfitting",
+        "underfitting",
+        "language_loss",
+        "forgetting",
+    }
+)
+# Signs of pairs that say nothing, which a model also shows that has not learned yet.
+UNLEARNED: frozenset[Mode] = frozenset({"label_noise", "unrelated_targets", "style_without_substance", "missing_end"})
+
+
+def explained(causes: Mapping[Mode, Cause], evidence: Evidence) -> dict[Mode, tuple[Mode, ...]]:
+    """For each cause the causes among `causes` that explain it. Of two that could explain each other, one does."""
+    found: dict[Mode, tuple[Mode, ...]] = {}
+    for mode in causes:
+        found[mode] = tuple(
+            other for other in EXPLAINS if other in causes and mode in EXPLAINS[other] and _holds(other, mode, evidence)
+        )
+    return found
+
+
+def _holds(cause: Mode, effect: Mode, evidence: Evidence) -> bool:
+    """Settles the pairs that could go either way, by what the run shows."""
+    if {cause, effect} == {"overfitting", "too_little_data"}:
+        return (cause == "overfitting") == _many_passes(evidence)
+    if "underfitting" in (cause, effect) and {cause, effect} & UNLEARNED:
+        return (cause == "underfitting") == is_short(evidence)
+    if {cause, effect} == {"forgetting", "language_loss"}:
+        return (cause == "language_loss") == _one_language_alone(evidence)
+    return True
+
+
+def _many_passes(evidence: Evidence) -> bool:
+    """More passes than usual, by the steps that were made: then it is the passes and not the rows that are too many."""
+    if evidence.without_settings:
+        return True
+    return evidence.job.train.epochs > MANY_EPOCHS
+
+
+def _one_language_alone(evidence: Evidence) -> bool:
+    """Whether another language kept its skills."""
+    languages = evidence.probes.languages if evidence.probes is not None else ()
+    falls = [
+        one.base_score - one.tuned_score
+        for one in languages
+        if one.base_score is not None and one.tuned_score is not None
+    ]
+    return len(falls) > 1 and min(falls) < 0.5 * evidence.thresholds.language_fall

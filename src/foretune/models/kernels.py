@@ -1,0 +1,220 @@
+"""Fused CPU kernels of the flat-token decoder: a small C library, optional; without it the plain torch code runs.
+
+`hatch_build.py` compiles `kernels.cpp` once for each instruction set where a C++ compiler is at hand; which one is
+loaded is decided here, by what the processor can do. The library knows neither Python nor torch: it gets addresses,
+so one build serves every version of both. FORETUNE_KERNELS=off leaves it out.
+"""
+
+# SPDX-License-Identifier: Apache-2.0
+#
+# Shapes: T tokens, D width, F gate width, M rows of logits, V vocabulary, C = (H + 2 K) E columns of queries, keys and
+# values side by side.
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foretune.models.flat_rules import KERNELS_FILE, are_kernels_built
+
+__all__ = ["FLAVOURS", "Kernels", "TileTable", "load_kernels", "usable"]
+
+VERSION = 1  # of the interface; foretune_kernels_version() of the library
+FLAVOURS = {"AVX512": "kernels_avx512.so", "AVX2": "kernels_avx2.so", "DEFAULT": KERNELS_FILE}  # best first
+TYPES = {torch.float32: 0, torch.bfloat16: 1}
+I64, INT, FLOAT, AT = ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "foretune_rms_norm": (AT, INT, AT, INT, AT, INT, AT, I64, I64, FLOAT, INT),
+    "foretune_rms_norm_backward": (AT, INT, AT, INT, AT, INT, AT, AT, I64, I64, INT),
+    "foretune_gated": (AT, INT, AT, I64, I64, INT),
+    "foretune_gated_backward": (AT, INT, AT, AT, I64, I64, INT),
+    "foretune_cross_entropy": (AT, INT, AT, AT, AT, I64, I64, INT, INT),
+    "foretune_attention": (AT, INT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, FLOAT, INT),
+    "foretune_attention_backward": (AT, INT, AT, AT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, FLOAT, INT),
+}
+
+
+class TileTable(NamedTuple):
+    """Attention's work in three int64 tables: tiles [n, 5], key ranges [n, 2], and trees [n, 3].
+
+    A tile is start, end and origin of its queries, then the first and the number of its ancestors' ranges; a tree its
+    first and last tile (exclusive) and its tokens. Trees do not see each other, so threads share them out.
+    """
+
+    tiles: Tensor
+    ranges: Tensor
+    trees: Tensor
+
+
+class Kernels:
+    """The loaded library; every method takes contiguous CPU tensors in fp32 or bf16."""
+
+    def __init__(self, library: ctypes.CDLL, flavour: str) -> None:
+        self.flavour = flavour
+        self._library = library
+        for name, types in SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = types, None
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        getattr(self._library, name)(*arguments, torch.get_num_threads())
+
+    def rms_norm(self, x_TD: Tensor, weight_D: Tensor, epsilon: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The normed x in `dtype`, and 1 / rms of each row in fp32."""
+        y_TD = torch.empty(x_TD.shape, dtype=dtype)
+        width = x_TD.shape[-1]
+        inverse_T = torch.empty(x_TD.numel() // width, dtype=torch.float32)
+        self._call(
+            "foretune_rms_norm",
+            *_typed(x_TD),
+            *_typed(weight_D),
+            *_typed(y_TD),
+            inverse_T.data_ptr(),
+            len(inverse_T),
+            width,
+            epsilon,
+        )
+        return y_TD, inverse_T
+
+    def rms_norm_backward(self, x_TD: Tensor, weight_D: Tensor, dy_TD: Tensor, inverse_T: Tensor) -> Tensor:
+        """The gradient of x, in the type of x."""
+        dx_TD = torch.empty_like(x_TD)
+        self._call(
+            "foretune_rms_norm_backward",
+            *_typed(x_TD),
+            *_typed(weight_D),
+            *_typed(dy_TD),
+            inverse_T.data_ptr(),
+            dx_TD.data_ptr(),
+            *_rows_and_width(x_TD),
+        )
+        return dx_TD
+
+    def gated(self, both_T2F: Tensor) -> Tensor:
+        """silu(gate) * up."""
+        y_TF = both_T2F.new_empty(*both_T2F.shape[:-1], both_T2F.shape[-1] // 2)
+        self._call("foretune_gated", *_typed(both_T2F), y_TF.data_ptr(), *_rows_and_width(y_TF))
+        return y_TF
+
+    def gated_backward(self, both_T2F: Tensor, dy_TF: Tensor) -> Tensor:
+        """The gradient of gate and up side by side."""
+        dboth_T2F = torch.empty_like(both_T2F)
+        self._call(
+            "foretune_gated_backward",
+            *_typed(both_T2F),
+            dy_TF.data_ptr(),
+            dboth_T2F.data_ptr(),
+            *_rows_and_width(dy_TF),
+        )
+        return dboth_T2F
+
+    def cross_entropy(self, logits_MV: Tensor, targets_M: Tensor, *, has_gradient: bool) -> tuple[Tensor, Tensor]:
+        """Losses and whether the target is likeliest; the logits become their gradient where asked for."""
+        losses_M = torch.empty(len(logits_MV), dtype=torch.float32)
+        right_M = torch.empty(len(logits_MV), dtype=torch.bool)
+        self._call(
+            "foretune_cross_entropy",
+            *_typed(logits_MV),
+            targets_M.data_ptr(),
+            losses_M.data_ptr(),
+            right_M.data_ptr(),
+            *logits_MV.shape,
+            int(has_gradient),
+        )
+        return losses_M, right_M
+
+    def attention(
+        self, qkv_TC: Tensor, cosine: Tensor, sine: Tensor, table: TileTable, heads: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Rotary attention [T, C] -> [T, H E], and the log-sum-exp of every query's scores [T, H]."""
+        num, num_keys, width = heads
+        out_TC = qkv_TC.new_empty(len(qkv_TC), num * width)
+        sums_TH = torch.empty(len(qkv_TC), num, dtype=torch.float32)
+        self._call(
+            "foretune_attention",
+            *_typed(qkv_TC),
+            out_TC.data_ptr(),
+            sums_TH.data_ptr(),
+            *_tables(table, cosine, sine),
+            num,
+            num_keys,
+            width,
+            width**-0.5,
+        )
+        return out_TC, sums_TH
+
+    def attention_backward(
+        self,
+        qkv_TC: Tensor,
+        out_TC: Tensor,
+        dout_TC: Tensor,
+        sums_TH: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        table: TileTable,
+        heads: tuple[int, int, int],
+    ) -> Tensor:
+        """The gradient of queries, keys and values before their rotation, [T, C]."""
+        dqkv_TC = torch.empty_like(qkv_TC)
+        self._call(
+            "foretune_attention_backward",
+            *_typed(qkv_TC),
+            out_TC.data_ptr(),
+            dout_TC.data_ptr(),
+            sums_TH.data_ptr(),
+            dqkv_TC.data_ptr(),
+            *_tables(table, cosine, sine),
+            *heads,
+            heads[2] ** -0.5,
+        )
+        return dqkv_TC
+
+
+def _typed(x: Tensor) -> tuple[int, int]:
+    """Address and type code. What is not contiguous is a mistake of the caller."""
+    assert x.is_contiguous() and x.device.type == "cpu"
+    return x.data_ptr(), TYPES[x.dtype]
+
+
+def _rows_and_width(x: Tensor) -> tuple[int, int]:
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
+def _tables(table: TileTable, cosine: Tensor, sine: Tensor) -> tuple[int, ...]:
+    addresses = (table.tiles.data_ptr(), table.ranges.data_ptr(), table.trees.data_ptr(), len(table.trees))
+    return (*addresses, cosine.data_ptr(), sine.data_ptr())
+
+
+def usable(kernels: Kernels | None, x: Tensor) -> Kernels | None:
+    """The kernels where they serve a tensor of this device and type."""
+    return kernels if kernels is not None and x.device.type == "cpu" and x.dtype in TYPES else None
+
+
+@lru_cache(maxsize=1)
+def load_kernels(folder: Path = Path(__file__).parent) -> Kernels | None:
+    """The library for this processor; None where it was not built, is of another version, or is switched off."""
+    if not are_kernels_built():
+        return None
+    for flavour in _flavours(torch.backends.cpu.get_cpu_capability()):
+        path = folder / FLAVOURS[flavour]
+        if not path.is_file():
+            continue
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # built for another platform
+            continue
+        if library.foretune_kernels_version() == VERSION:
+            return Kernels(library, flavour)
+    return None
+
+
+def _flavours(capability: str) -> Sequence[str]:
+    """Instruction sets to try: the processor's, then the lesser ones; torch names newer ones AVX512_VNNI and so on."""
+    names = list(FLAVOURS)
+    best = next((index for index, name in enumerate(names) if capability.startswith(name)), len(names) - 1)
+    return names[best:]

@@ -1,0 +1,42 @@
+"""The planted-fault suite's recorded evidence, judged anew: the rates that are written down still hold."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+RECORDED = BENCHMARKS / "results" / "diagnose.json"
+
+
+@pytest.fixture(scope="module")
+def judged() -> Iterator[list[Any]]:
+    """Every packed run with its diagnosis; none of the suite's modules that train is imported."""
+    sys.path.insert(0, str(BENCHMARKS))
+    from diagnose_suite.pack import PACKED, read_packed
+    from diagnose_suite.scoring import seen
+
+    yield [seen(run) for run in read_packed(PACKED)]
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize("half", ["dev", "heldout"])
+def test_rates_are_as_recorded(judged: list[Any], half: str) -> None:
+    recorded: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8"))["metrics"][half]
+    harmful = [one for one in judged if one.run.half == half and one.run.counts]
+    sound = [one for one in judged if one.run.half == half and not one.run.is_fault]
+    assert (sum(one.is_right for one in harmful), len(harmful)) == (recorded["top1"]["right"], recorded["top1"]["n"])
+    assert sum(one.is_listed for one in harmful) == recorded["listed"]["right"]
+    assert sum(not one.is_right for one in sound) == recorded["false_alarms"]["right"]
+
+
+def test_the_halves_share_no_task_base_or_seed(judged: list[Any]) -> None:
+    dev, heldout = ([one.run for one in judged if one.run.half == half] for half in ("dev", "heldout"))
+    for name in ("task", "base", "seed"):
+        assert {getattr(run, name) for run in dev}.isdisjoint({getattr(run, name) for run in heldout}), name
