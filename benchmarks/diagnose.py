@@ -2,7 +2,7 @@
 
 Every command goes on where it stood. In the order of a whole measurement:
 
-    python benchmarks/diagnose.py base --bases DIR                      # the second base, 20 CPU minutes
+    python benchmarks/diagnose.py base --bases DIR                      # the further bases, 20 CPU minutes each
     python benchmarks/diagnose.py run dev --bases DIR --out DEV         # records of the development half
     python benchmarks/diagnose.py fit DEV                               # thresholds, on the development half alone
     python benchmarks/diagnose.py run heldout --bases DIR --out HELD    # records of the other half
@@ -38,7 +38,8 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    base = commands.add_parser("base", help="pretrain the second base")
+    base = commands.add_parser("base", help="pretrain the further bases")
+    base.add_argument("--only", default="", help="names, with commas between them")
     base.set_defaults(run=_base)
     run = commands.add_parser("run", help="train, evaluate and observe the runs of one half")
     run.add_argument("half", choices=("dev", "heldout"))
@@ -78,9 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _base(args: argparse.Namespace) -> None:
-    from diagnose_suite.build import pretrain_second_base
+    from diagnose_suite.build import SHAPES, pretrain_base
 
-    print(pretrain_second_base(args.bases))
+    for name in SHAPES:
+        if not args.only or name in _names(args.only):
+            print(pretrain_base(args.bases, name))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A run's files and job, and the bases: pebble, a smaller one pretrained with another seed, and damaged copies."""
+"""A run's files and job, and the bases: pebble, smaller ones pretrained with other seeds, and damaged copies."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -18,19 +18,35 @@ from foretune.config.read import ResolvedJob, resolve_job
 from foretune.data.world.corpus import documents
 from foretune.models.base import resolve_base
 
-__all__ = ["OTHER_TEMPLATES", "base_folder", "pretrain_second_base", "resolved_job", "write_general"]
+__all__ = ["OTHER_TEMPLATES", "SHAPES", "base_folder", "pretrain_base", "resolved_job", "write_general"]
 
-SECOND_SHAPE = {
-    "hidden_size": 128,
-    "num_hidden_layers": 4,
-    "intermediate_size": 344,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+# Of each further base what differs from pebble's shape, and the seed of its corpus and weights.
+SHAPES: dict[str, tuple[int, dict[str, Any]]] = {
+    "pebblet": (
+        20,
+        {
+            "hidden_size": 128,
+            "num_hidden_layers": 4,
+            "intermediate_size": 344,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+    ),
+    "pebbleq": (
+        31,
+        {
+            "model_type": "qwen2",
+            "architectures": ["Qwen2ForCausalLM"],
+            "hidden_size": 160,
+            "num_hidden_layers": 3,
+            "intermediate_size": 432,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+        },
+    ),
 }
-SECOND_JOB = {
-    "name": "pebblet",
+BASE_JOB = {
     "base": "shape",
-    "seed": 20,
     "data.path": "world",
     "data.task": "text",
     "data.max_rows": 130_000,
@@ -61,24 +77,25 @@ OTHER_TEMPLATES = (
 
 
 def base_folder(bases: Path, name: str) -> Path:
-    """Where a base lies: pebble in the package, the second one where `pretrain_second_base` put it."""
+    """Where a base lies: pebble in the package, the others where `pretrain_base` put them."""
     return resolve_base("pebble") if name == "pebble" else bases / name
 
 
-def pretrain_second_base(bases: Path) -> Path:
+def pretrain_base(bases: Path, name: str) -> Path:
     """A base of 1 M parameters, from scratch on the same generator's corpus with other seeds; about 20 CPU minutes."""
-    target = bases / "pebblet"
+    target = bases / name
     if target.is_dir():
         return target
+    seed, differs = SHAPES[name]
     pebble = resolve_base("pebble")
-    shape = bases / "work" / "shape"
+    shape = bases / f"work-{name}" / "shape"
     shape.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(pebble / name, shape / name)
-    config = json.loads((pebble / "config.json").read_text(encoding="utf-8")) | SECOND_SHAPE
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(pebble / file, shape / file)
+    config = json.loads((pebble / "config.json").read_text(encoding="utf-8")) | differs
     (shape / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-    given = replace(resolve_job(None, SECOND_JOB, {}), folder=shape.parent)
-    done = api.train(given, runs_dir=bases / "work" / "runs", foreground=True)
+    given = replace(resolve_job(None, {**BASE_JOB, "name": name, "seed": seed}, {}), folder=shape.parent)
+    done = api.train(given, runs_dir=shape.parent / "runs", foreground=True)
     take_base(next(done.run_dir.glob("*/model.safetensors")).parent, target)
     return target
 

@@ -69,6 +69,7 @@ __all__ = [
     "run_stages",
     "stage_under_way",
     "started_pid",
+    "train_part",
     "train_stage",
     "watch_run",
 ]
@@ -321,8 +322,8 @@ def decide(
     else:
         run_dir = create_job_run(given, runs_dir=Path(runs_dir), source=source)
         mark_journey(run_dir)
-    with fresh_run(run_dir):
-        run_stages(run_dir, stages=("collect", "audit"), watcher=watcher)
+    with fresh_run(run_dir):  # nothing here opens the test split, so another run may have done so
+        run_stages(run_dir, stages=("collect", "audit"), watcher=watcher, reuse_test=True)
     run = Run.open(run_dir, watcher=watcher)
     job = str(source) if source is not None else ""
     record = decide_stage(run, measure=measure, project=project, job=job, approve=approve)
@@ -354,6 +355,36 @@ def _known_gates(run: Run) -> ProcedureRecord | None:
     return decide_run(run) if is_known else None
 
 
+def train_part(
+    run: Run,
+    settings: Mapping[str, Any],
+    *,
+    folder: str,
+    why: str,
+    approve: Callable[[PlanRecord], object] | None = None,
+) -> Path:
+    """Train the run's job with `settings` changed, in `folder` below the run; `why` nobody asks whether to train.
+
+    The folder of the new run. Raises KeyboardInterrupt where it was stopped, and what a gate raises.
+    """
+    given = ResolvedJob(with_settings(run.job, settings), {}, run.folder)
+    part = create_job_run(given, runs_dir=run.run_dir / folder)
+    return _trained(part, ("collect", "audit", "plan", "train"), run, why, approve)
+
+
+def _trained(
+    run_dir: Path,
+    stages: tuple[Stage, ...],
+    run: Run,
+    why: str,
+    approve: Callable[[PlanRecord], object] | None,
+) -> Path:
+    outcome = run_stages(run_dir, stages=stages, watcher=run.watcher, approve=approve, probe=False, skip_advice=why)
+    if outcome.state != "done":
+        raise KeyboardInterrupt
+    return run_dir
+
+
 def _measure_curve(run: Run, approve: Callable[[PlanRecord], object] | None) -> None:
     """Train the run and nested parts of its data, score each, and ask what the trained model fails with the facts."""
     from foretune.evaluate.failure_kinds import measure_left
@@ -361,21 +392,13 @@ def _measure_curve(run: Run, approve: Callable[[PlanRecord], object] | None) -> 
 
     why = "the learning curve is part of the decision"
 
-    def train(run_dir: Path, stages: tuple[Stage, ...]) -> Path:
-        outcome = run_stages(run_dir, stages=stages, watcher=run.watcher, approve=approve, probe=False, skip_advice=why)
-        if outcome.state != "done":
-            raise KeyboardInterrupt
-        return run_dir
-
     def train_on(part: Part) -> Path:
-        given = ResolvedJob(with_settings(run.job, part.settings), {}, run.folder)
-        folder = create_job_run(given, runs_dir=run.run_dir / CURVE_FOLDER)
-        return train(folder, ("collect", "audit", "plan", "train"))
+        return train_part(run, part.settings, folder=CURVE_FOLDER, why=why, approve=approve)
 
     folders = {"run_dir": run.run_dir, "runs_dir": run.runs_dir, "folder": run.folder}
     if not LearningCurveRecord.exists(run.run_dir):
         if not TrainingRecord.exists(run.run_dir):
-            train(run.run_dir, ("plan", "train"))
+            _trained(run.run_dir, ("plan", "train"), run, why, approve)
         measure_curve(run.job, **folders, train_on=train_on, on_progress=run.watcher.progress)
     if FailuresRecord.exists(run.run_dir) and FailuresRecord.read(run.run_dir).tuned_left is None:
         measure_left(run.job, **folders, on_progress=run.watcher.progress)

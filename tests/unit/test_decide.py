@@ -96,6 +96,18 @@ def test_a_project_file_has_the_base_asked_and_the_journey_stopped(asked: list[s
     assert PlanRecord.exists(run_dir)
 
 
+def test_an_opened_test_split_is_no_obstacle(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision reads no test row, so it also holds where another run has opened the split; a run does not."""
+
+    def refuse(*_: Any) -> None:
+        raise GateRefused("the test split was opened by job-000", fix="--reuse-test")
+
+    monkeypatch.setattr(journey, "check_test", refuse)
+    assert journey.decide(new_run(tmp_path)).gates
+    with pytest.raises(GateRefused, match="job-000"):
+        run_stages(new_run(tmp_path), stages=("collect",))
+
+
 def test_nobody_asks_nothing_is_measured(asked: list[str], tmp_path: Path) -> None:
     run_dir = new_run(tmp_path)
     run_stages(run_dir, stages=BEFORE)

@@ -15,7 +15,6 @@ from foretune.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from foretune.evaluate.learning_curve import Part
     from foretune.records.evaluation import EvaluationRecord
     from foretune.records.learning_curve import LearningCurveRecord
 
@@ -165,34 +164,20 @@ def _account() -> str:
 
 
 def _curve(run_dir: Path, *, yes: bool) -> Answer:
-    from foretune import api
     from foretune.cli.under_way import approval, watching
-    from foretune.config.read import ResolvedJob
     from foretune.evaluate.learning_curve import CURVE_FOLDER, measure_curve
+    from foretune.journey import train_part
     from foretune.steps import Run as OpenRun
 
-    here = OpenRun.open(run_dir)
     with watching() as watcher:
-
-        def train_on(part: Part) -> Path:
-            given = _with_settings(ResolvedJob(here.job, {}, here.folder), part.settings)
-            outcome = api.train(
-                given,
-                runs_dir=run_dir / CURVE_FOLDER,
-                watcher=watcher,
-                approve=approval(yes=yes),
-                skip_advice="a part of a learning curve",
-            )
-            if outcome.state != "done":
-                raise KeyboardInterrupt
-            return outcome.run_dir
-
+        here = OpenRun.open(run_dir, watcher=watcher)
+        options: dict[str, Any] = {"folder": CURVE_FOLDER, "why": "a part of a learning curve"}
         record = measure_curve(
             here.job,
             run_dir=run_dir,
             runs_dir=here.runs_dir,
             folder=here.folder,
-            train_on=train_on,
+            train_on=lambda part: train_part(here, part.settings, approve=approval(yes=yes), **options),
             on_progress=watcher.progress,
         )
     document: dict[str, Any] = {"command": "evaluate", "run_id": run_dir.name, "learning_curve": record.as_dict()}
@@ -215,34 +200,20 @@ def _with(first: Answer, second: Answer) -> Answer:
 
 
 def _cross_fit(run_dir: Path, num_folds: int, *, yes: bool) -> Answer:
-    from foretune import api
     from foretune.cli.under_way import approval, watching
-    from foretune.config.read import ResolvedJob
-    from foretune.evaluate.cross_fit import CROSS_FIT_FOLDER, FoldData, measure_cross_fit
+    from foretune.evaluate.cross_fit import CROSS_FIT_FOLDER, measure_cross_fit
+    from foretune.journey import train_part
     from foretune.steps import Run as OpenRun
 
-    here = OpenRun.open(run_dir)
     with watching() as watcher:
-
-        def train_on(data: FoldData) -> Path:
-            given = _with_settings(ResolvedJob(here.job, {}, here.folder), data.settings)
-            outcome = api.train(
-                given,
-                runs_dir=run_dir / CROSS_FIT_FOLDER,
-                watcher=watcher,
-                approve=approval(yes=yes),
-                skip_advice="a part of a cross-fitted verdict",
-            )
-            if outcome.state != "done":
-                raise KeyboardInterrupt
-            return outcome.run_dir
-
+        here = OpenRun.open(run_dir, watcher=watcher)
+        options: dict[str, Any] = {"folder": CROSS_FIT_FOLDER, "why": "a part of a cross-fitted verdict"}
         record = measure_cross_fit(
             here.job,
             run_dir=run_dir,
             runs_dir=here.runs_dir,
             folder=here.folder,
-            train_on=train_on,
+            train_on=lambda data: train_part(here, data.settings, approve=approval(yes=yes), **options),
             num_folds=num_folds,
             on_progress=watcher.progress,
         )
@@ -253,21 +224,6 @@ def _cross_fit(run_dir: Path, num_folds: int, *, yes: bool) -> Answer:
         f"[dim]the smallest difference that these samples show: {record.smallest_visible_difference:.1%}[/]",
     ]
     return Answer(document, shown, next=f"foretune diagnose {run_dir.name}")
-
-
-def _with_settings(given: Any, settings: dict[str, Any]) -> Any:
-    """The job with dotted fields replaced and validated again."""
-    from foretune.config.job import JobConfig
-    from foretune.config.read import ResolvedJob, field_names
-
-    tree = given.job.model_dump()
-    for name, value in settings.items():
-        *path, last = name.split(".")
-        place = tree
-        for part in path:
-            place = place[part]
-        place[last] = value
-    return ResolvedJob(JobConfig.model_validate(tree), dict.fromkeys(field_names(), "flag"), given.folder)
 
 
 def _curve_shown(record: LearningCurveRecord) -> list[RenderableType]:
