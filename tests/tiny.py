@@ -11,6 +11,19 @@ import foretune
 PEBBLE = Path(foretune.__file__).parent / "models" / "pebble"
 FAMILIES = ("llama", "mistral", "qwen2", "gpt2", "gpt_neo", "bloom", "t5")
 VOCABULARY = 2048
+# The block of the flat decoder, in a shape in which no two sizes are equal.
+BLOCK = {
+    "vocab_size": 512,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def tiny_config(family: str) -> object:

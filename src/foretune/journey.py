@@ -3,12 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,13 +18,14 @@ from foretune.config.settings import with_settings
 from foretune.diagnose.live import LiveDiagnosis
 from foretune.errors import ConfigError, DataError, DoesNotFit, Fault, ForetuneError, GateRefused
 from foretune.records.audit import AuditRecord
-from foretune.records.base import Record, write_error
+from foretune.records.base import Record
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.events import EventLog, read_events, tail_events
 from foretune.records.failures import FailuresRecord
 from foretune.records.learning_curve import LearningCurveRecord
+from foretune.records.lock import held_lock, lock_pid
 from foretune.records.plan import PlanRecord
 from foretune.records.procedure import ProcedureRecord
 from foretune.records.run import DEFAULT_RUNS_DIR, run_pid, run_state
@@ -218,29 +217,15 @@ def is_journey(run_dir: Path) -> bool:
     return any(event["kind"] == "stage" and event.get("stage") == JOURNEY for event in read_events(run_dir))
 
 
-@contextmanager
-def journey_lock(run_dir: Path) -> Iterator[None]:
+def journey_lock(run_dir: Path) -> AbstractContextManager[None]:
     """Keep a second journey off the same run. Raises ConfigError while one is under way."""
-    path = run_dir / JOURNEY_LOCK
-    try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"run {run_dir.name} is already under way in process {journey_pid(run_dir)}",
-                fix=f"foretune runs watch {run_dir.name}",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+
+    def busy(pid: int | None) -> ConfigError:
+        return ConfigError(
+            f"run {run_dir.name} is already under way in process {pid}", fix=f"foretune runs watch {run_dir.name}"
+        )
+
+    return held_lock(run_dir / JOURNEY_LOCK, busy=busy)
 
 
 def stage_under_way(run_dir: Path) -> str:
@@ -264,16 +249,7 @@ def started_pid(run_dir: Path) -> int | None:
 
 def journey_pid(run_dir: Path) -> int | None:
     """The process that takes this run through its stages now, or None."""
-    path = run_dir / JOURNEY_LOCK
-    if not path.is_file():
-        return None
-    with open(path, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else None
-    return None
+    return lock_pid(run_dir / JOURNEY_LOCK)
 
 
 # --- should it be trained at all ------------------------------------------------------------------------------------

@@ -19,20 +19,8 @@ from foretune.models.load import LoadedModel, load_model
 from foretune.models.save import save_model
 from foretune.train.flat import flat_batches, flat_loss
 from foretune.train.objective import Row, build_batch, causal_loss, loss_for
-from tiny import PEBBLE, tiny_model
+from tiny import BLOCK, PEBBLE, tiny_model
 
-BLOCK = {
-    "vocab_size": 512,
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 1e4,

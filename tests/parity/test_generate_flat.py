@@ -21,21 +21,9 @@ from foretune.models.generate import Generator, Wave, waves
 from foretune.models.load import LoadedModel, load_model
 from foretune.models.save import save_artefact
 from foretune.models.virtual import prompted_inputs
-from tiny import PEBBLE, tiny_model
+from tiny import BLOCK, PEBBLE, tiny_model
 
 NEW_TOKENS = 9
-BLOCK = {
-    "vocab_size": 512,
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 SCALED_ROPE = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {"tie_word_embeddings": False}),

@@ -7,20 +7,21 @@
 # FOLDER/source.NAME.jsonl.json  licence, share policy, time
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, final
+from typing import Any, NamedTuple, final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from foretune.collect.appended import append_synced, whole_lines
 from foretune.collect.sources import SourceCard, write_card
 from foretune.errors import ConfigError, DataError
-from foretune.records.base import write_atomically, write_error
+from foretune.records.base import write_atomically
 from foretune.records.dataset import Provenance, SharePolicy
+from foretune.records.lock import held_lock
 
 __all__ = ["Article", "ArticleFile", "Collection", "article_row", "is_address", "url_key"]
 
@@ -112,22 +113,6 @@ def article_row(
     return {"id": name, "text": text, **fields, "provenance": provenance.model_dump()}
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """A lock file that this run alone holds; closing it, or dying, lets it go."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "ab")  # noqa: SIM115
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        fix = "wait until it is done, or collect into another folder"
-        raise ConfigError(f"another run is collecting into {path.parent}", fix=fix) from None
-    return file
-
-
 @final
 class ArticleFile:
     """The file that a connector appends to, the URLs in it, and the connector's cursor; one run at a time has it.
@@ -141,30 +126,32 @@ class ArticleFile:
         self._cursor_path = Path(folder) / f".{name}.cursor.json"
         self._key = key
         self._card = card
+        self._held = ExitStack()
         self._lock_path = Path(folder) / f".{name}.lock"
-        self._lock: IO[bytes] | None = None
         self._seen: set[str] = set()
         self.cursor: dict[str, Any] = {}
         self.num_new = 0
         self.num_repeated = 0
 
     def __enter__(self) -> ArticleFile:
-        self._lock = _locked(self._lock_path)
+        folder = self._lock_path.parent
+        fix = "wait until it is done, or collect into another folder"
+        busy = ConfigError(f"another run is collecting into {folder}", fix=fix)
+        self._held.enter_context(held_lock(self._lock_path, busy=lambda pid: busy))
         try:
             self._seen = set(self._urls_on_disk())
             self.cursor = self._read_cursor()
         except DataError:
-            self._lock.close()
+            self._held.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path.is_file():
-            write_card(self.path, self._card())
-        if self._lock is not None:
-            self._lock.close()
+        with self._held:
+            if self.path.is_file():
+                write_card(self.path, self._card())
 
     @property
     def num_total(self) -> int:
@@ -173,13 +160,7 @@ class ArticleFile:
 
     def _urls_on_disk(self) -> Iterable[str]:
         """Keys of the articles in the file; a last line that a killed run left half written is cut off."""
-        if not self.path.is_file():
-            return
-        data = self.path.read_bytes()
-        whole = data.rpartition(b"\n")[0]
-        if len(whole) + 1 < len(data) or (data and not whole and not data.endswith(b"\n")):
-            os.truncate(self.path, len(whole) + 1 if whole else 0)
-        for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
+        for number, line in enumerate(whole_lines(self.path), start=1):
             try:
                 yield url_key(json.loads(line)["url"])
             except (ValueError, KeyError, TypeError, AttributeError):
@@ -207,15 +188,8 @@ class ArticleFile:
                 self.num_repeated += 1
                 continue
             self._seen.add(key)
-            fresh.append(json.dumps(row, ensure_ascii=False) + "\n")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab") as file:
-                file.write("".join(fresh).encode("utf-8", "replace"))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise write_error(self.path, error) from error
+            fresh.append(row)
+        append_synced(self.path, fresh)
         self.num_new += len(fresh)
         return len(fresh)
 

@@ -7,22 +7,21 @@
 # FOLDER/source.NAME.jsonl.json  model, licence, share policy, time
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foretune.collect.appended import append_synced, whole_lines
 from foretune.collect.sources import SourceCard, write_card
 from foretune.collect.web import Answer, Clock, Fetcher, parsed_object, plain_words, stamp
 from foretune.data.samples import Message, Sample
 from foretune.errors import ConfigError, DataError, ServeError
-from foretune.records.base import write_error
 from foretune.records.dataset import UNKNOWN_LICENCE, Provenance
+from foretune.records.lock import held_lock
 
 __all__ = ["Teacher", "TeacherAnswers", "ask_teacher", "prompt_id"]
 
@@ -93,11 +92,11 @@ def ask_teacher(
                 prompt_tokens, answer_tokens = prompt_tokens + reply.prompt_tokens, answer_tokens + reply.answer_tokens
                 if reply.why_not:
                     left[name] = reply.why_not
-                    _append(_left_out_path(path), {"id": name, "reason": reply.why_not})
+                    append_synced(_left_out_path(path), [{"id": name, "reason": reply.why_not}])
                 else:
                     known.add(name)
                     new += 1
-                    _append(path, _row(name, messages, reply, teacher, stamp(web.clock.now())))
+                    append_synced(path, [_row(name, messages, reply, teacher, stamp(web.clock.now()))])
             if on_progress is not None:
                 on_progress(place + 1, len(wanted))
         if path.is_file():
@@ -218,32 +217,15 @@ def _left_out_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}.left_out.jsonl")
 
 
-@contextmanager
-def _one_run(path: Path) -> Iterator[None]:
-    """One run at a time writes a file; the lock goes with the process. Raises ConfigError."""
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "ab")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise write_error(lock, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another run is asking into {path}", fix="wait until it is done") from None
-        yield
+def _one_run(path: Path) -> AbstractContextManager[None]:
+    """One run at a time writes a file. Raises ConfigError."""
+    busy = ConfigError(f"another run is asking into {path}", fix="wait until it is done")
+    return held_lock(path.with_name(f".{path.name}.lock"), busy=lambda pid: busy)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file that this module wrote; a last line that a killed run left half written is cut off."""
-    if not path.is_file():
-        return
-    data = path.read_bytes()
-    whole = data.rpartition(b"\n")[0]
-    if len(whole) + 1 < len(data) or (data and not whole and not data.endswith(b"\n")):
-        os.truncate(path, len(whole) + 1 if whole else 0)
-    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         row = parsed_object(line.decode("utf-8", "replace"))
         if row is None or "id" not in row:
             raise DataError(f"{path}:{number}: not a row that foretune wrote", fix="name another file")
@@ -256,14 +238,3 @@ def _ids_in(path: Path) -> set[str]:
 
 def _reasons_in(path: Path) -> dict[str, str]:
     return {str(row["id"]): str(row.get("reason", "")) for row in _lines(path)}
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    """Write one row and sync it. Raises DoesNotFit."""
-    try:
-        with open(path, "ab") as file:
-            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_error(path, error) from error

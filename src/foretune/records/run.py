@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import difflib
-import fcntl
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +14,7 @@ from pydantic import Field
 from foretune.errors import ConfigError, NotFound
 from foretune.records.base import Record, write_error
 from foretune.records.events import read_events
+from foretune.records.lock import held_lock, lock_pid
 
 __all__ = [
     "DEFAULT_RUNS_DIR",
@@ -95,43 +93,21 @@ def find_run(runs_dir: str | Path, run_id: str = "latest") -> Path:
     raise NotFound(f"no run {run_id} in {runs_dir}", fix=hint)
 
 
-@contextmanager
-def locked_run(run_dir: str | Path) -> Iterator[None]:
+def locked_run(run_dir: str | Path) -> AbstractContextManager[None]:
     """Hold a run's lock, so that two processes never write one run. Raises ConfigError where it is held."""
-    path = Path(run_dir) / LOCK_FILE
-    try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        raise write_error(path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            name = Path(run_dir).name
-            raise ConfigError(
-                f"run {name} is being written by process {run_pid(run_dir)}", fix=f"foretune runs watch {name}"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+    folder = Path(run_dir)
+
+    def busy(pid: int | None) -> ConfigError:
+        return ConfigError(
+            f"run {folder.name} is being written by process {pid}", fix=f"foretune runs watch {folder.name}"
+        )
+
+    return held_lock(folder / LOCK_FILE, busy=busy)
 
 
 def run_pid(run_dir: str | Path) -> int | None:
     """The process that writes this run now, or None."""
-    path = Path(run_dir) / LOCK_FILE
-    if not path.is_file():
-        return None
-    with open(path, encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else None
-    return None
+    return lock_pid(Path(run_dir) / LOCK_FILE)
 
 
 def run_state(run_dir: str | Path) -> RunState:
