@@ -21,7 +21,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = Path("src/foretune/models")
 COMMON = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma")
-FLAVOURS = {"kernels_plain.so": (), "kernels_avx2.so": ("-mavx2", "-mfma"), "kernels_avx512.so": AVX512}
+FLAVOURS = {
+    "kernels_plain.so": (),
+    "kernels_avx2.so": ("-mavx2", "-mfma"),
+    "kernels_avx512.so": AVX512,
+    "kernels_avx512bf16.so": (*AVX512, "-mavx512bf16"),
+}
 X86 = ("x86_64", "AMD64")
 SECONDS = 300  # a compiler that takes longer hangs
 

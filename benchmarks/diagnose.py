@@ -1,15 +1,18 @@
-"""The planted-fault suite: `python benchmarks/diagnose.py base | run | observe | fit | score | fix | pack | replay`.
+"""The planted-fault suite: `python benchmarks/diagnose.py base | run | observe | fit | score | fix | pack | ...`.
 
 Every command goes on where it stood. In the order of a whole measurement:
 
     python benchmarks/diagnose.py base --bases DIR                      # the further bases, 20 CPU minutes each
     python benchmarks/diagnose.py run dev --bases DIR --out DEV         # records of the development half
-    python benchmarks/diagnose.py fit DEV                               # thresholds, on the development half alone
-    python benchmarks/diagnose.py run heldout --bases DIR --out HELD    # records of the other half
+    python benchmarks/diagnose.py run first --bases DIR --out FIRST     # of what was held out in the first round
+    python benchmarks/diagnose.py fit DEV FIRST                         # thresholds, on these two alone
+    python benchmarks/diagnose.py run heldout --bases DIR --out HELD    # records of the half that nothing was made on
     python benchmarks/diagnose.py score HELD                            # the figures
+    python benchmarks/diagnose.py run check --bases DIR --out CHECK     # of a smaller one, for rules mended since
     python benchmarks/diagnose.py fix HELD --bases DIR                  # the first cause's patch applied, and rerun
-    python benchmarks/diagnose.py pack DEV HELD                         # the small file that the tests replay
+    python benchmarks/diagnose.py pack DEV FIRST HELD                   # the small file that the tests replay
     python benchmarks/diagnose.py replay                                # the figures again, from that file
+    python benchmarks/diagnose.py live                                  # what the badge would have said meanwhile
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -36,23 +39,24 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    halves = _halves()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     base = commands.add_parser("base", help="pretrain the further bases")
     base.add_argument("--only", default="", help="names, with commas between them")
     base.set_defaults(run=_base)
     run = commands.add_parser("run", help="train, evaluate and observe the runs of one half")
-    run.add_argument("half", choices=("dev", "heldout"))
+    run.add_argument("half", choices=halves)
     run.add_argument("--out", type=Path, required=True, help="where the records go, a folder a run")
     run.add_argument("--only", default="", help="labels to run, with commas between them")
     run.add_argument("--most", type=int, default=0, help="runs a label; 0 = all")
     run.add_argument("--keep-weights", action="store_true", help="keep what was trained, below --scratch")
     run.set_defaults(run=_run)
     again = commands.add_parser("observe", help="probe kept weights anew, once the probes have changed")
-    again.add_argument("half", choices=("dev", "heldout"))
+    again.add_argument("half", choices=halves)
     again.add_argument("--out", type=Path, required=True)
     again.set_defaults(run=_observe)
-    fit = commands.add_parser("fit", help="search thresholds on the development half")
+    fit = commands.add_parser("fit", help="search thresholds on development halves")
     fit.add_argument("out", type=Path, nargs="+")
     fit.set_defaults(run=_fit)
     score = commands.add_parser("score", help="confusion matrix and rates of a folder of records")
@@ -65,17 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     fix.add_argument("--only", default="", help="faults, with commas between them; processes may share out the faults")
     fix.set_defaults(run=_fix)
     pack = commands.add_parser("pack", help="write the records that a diagnosis reads into one small file")
-    pack.add_argument("dev", type=Path)
-    pack.add_argument("heldout", type=Path)
+    pack.add_argument("out", type=Path, nargs="+", help="folders of records, of any halves")
     pack.set_defaults(run=_pack)
     replay = commands.add_parser("replay", help="the figures from the packed file")
     replay.add_argument("--details", action="store_true")
     replay.set_defaults(run=_replay)
+    live = commands.add_parser("live", help="what the badge of a run under way would have said, from the packed file")
+    live.set_defaults(run=_live)
     for command in (base, run, again, fix):
         command.add_argument("--bases", type=Path, required=True, help="where the bases lie")
     for command in (run, again, fix):
         command.add_argument("--scratch", type=Path, default=None, help="working folder; default: beside --out")
     return parser
+
+
+def _halves() -> tuple[str, ...]:
+    from diagnose_suite.halves import HALVES
+
+    return tuple(HALVES)
 
 
 def _base(args: argparse.Namespace) -> None:
@@ -181,7 +192,18 @@ def _fix(args: argparse.Namespace) -> None:
 def _pack(args: argparse.Namespace) -> None:
     from diagnose_suite.pack import PACKED, pack
 
-    print(f"{pack(args.dev, args.heldout, PACKED):,} bytes in {PACKED}")
+    print(f"{pack(args.out, PACKED):,} bytes in {PACKED}")
+
+
+def _live(args: argparse.Namespace) -> None:
+    from diagnose_suite.halves import HALVES
+    from diagnose_suite.pack import PACKED, read_packed
+    from diagnose_suite.under_way import live_report
+
+    runs = read_packed(PACKED)
+    for half in HALVES:
+        print(f"--- {half}")
+        print(live_report([run for run in runs if run.half == half]))
 
 
 def _replay(args: argparse.Namespace) -> None:
@@ -189,7 +211,7 @@ def _replay(args: argparse.Namespace) -> None:
     from diagnose_suite.scoring import report, scores
 
     runs = read_packed(PACKED)
-    for half in ("dev", "heldout"):
+    for half in dict.fromkeys(run.half for run in runs):
         print(f"--- {half}")
         print(report(scores([run for run in runs if run.half == half]), details=args.details))
 

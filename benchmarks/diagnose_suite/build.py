@@ -7,18 +7,22 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from diagnose_suite.cases import Case
+from diagnose_suite.halves import TASKS
 from diagnose_suite.plants import BaseFault, Planted
-from diagnose_suite.tasks import TASKS, Pair
+from diagnose_suite.tasks import Pair
 from foretune import api
 from foretune.config.read import ResolvedJob, resolve_job
+from foretune.data.languages import language_of
 from foretune.data.world.corpus import documents
+from foretune.data.world.document import Document
 from foretune.models.base import resolve_base
 
-__all__ = ["OTHER_TEMPLATES", "SHAPES", "base_folder", "pretrain_base", "resolved_job", "write_general"]
+__all__ = ["SHAPES", "base_folder", "general_file", "pretrain_base", "resolved_job"]
 
 # Of each further base what differs from pebble's shape, and the seed of its corpus and weights.
 SHAPES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -64,16 +68,7 @@ BASE_JOB = {
     "train.advanced.num_threads": 1,
 }
 GENERAL_ROWS, GENERAL_SEED, GENERAL_CHARACTERS = 600, 77, 200
-# Ways of writing a conversation that the models were not trained on, for a server that got the wrong one.
-OTHER_TEMPLATES = (
-    "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}",
-    "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}",
-    "{{ bos_token }}{% for m in messages %}{{ '<|user|>' + m['content'] + '<|end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}<|user|>{% endif %}",
-    "{{ bos_token }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] + '\\n\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '### response\\n' }}{% endif %}",
-)
+SPANISH_SHARE = 0.25  # of the even general rows
 
 
 def base_folder(bases: Path, name: str) -> Path:
@@ -123,22 +118,47 @@ def damaged_base(source: Path, target: Path, fault: BaseFault, seed: int) -> Pat
     return target
 
 
-def write_general(path: Path) -> Path:
-    """General conversations to mix in, short ones, from seeds of the corpus that no base was trained on."""
+def general_file(bases: Path, kind: str) -> Path:
+    """General conversations to mix in, short ones, from seeds of the corpus that no base was trained on.
+
+    `mixed` are as they come, `english` those without Spanish, `even` with Spanish in a quarter of them.
+    """
+    name = "general" if kind == "mixed" else kind
+    path = bases / name / f"{name}.jsonl"
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    start = 0
-    while len(rows) < GENERAL_ROWS:
-        for one in documents(GENERAL_SEED, 1000, start):
-            if one.messages and sum(len(message["content"]) for message in one.messages) < GENERAL_CHARACTERS:
-                rows.append({"messages": list(one.messages)})
-        start += 1000
-    _write_rows(path, rows[:GENERAL_ROWS])
+    _write_rows(path, _general_rows(kind))
     card = {"kind": "file", "name": "general rows of the suite", "licence": "Apache-2.0", "share": "public"}
     path.with_name("source.json").write_text(json.dumps(card), encoding="utf-8")
     return path
+
+
+def _general_rows(kind: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    spanish = 0
+    for start in count(0, 1000):
+        for one in documents(GENERAL_SEED, 1000, start):
+            if not one.messages or sum(len(message["content"]) for message in one.messages) >= GENERAL_CHARACTERS:
+                continue
+            is_spanish = _has_spanish(one)
+            room = GENERAL_ROWS * {"mixed": 1.0, "english": 0.0, "even": SPANISH_SHARE}[kind] - spanish
+            keep = (
+                room > 0 if is_spanish else kind != "even" or len(rows) - spanish < GENERAL_ROWS * (1 - SPANISH_SHARE)
+            )
+            if keep:
+                spanish += is_spanish
+                rows.append({"messages": list(one.messages)})
+            if len(rows) == GENERAL_ROWS:
+                return rows
+    raise AssertionError("the corpus never ends")
+
+
+def _has_spanish(document: Document) -> bool:
+    return document.skill == "second_language" or any(
+        "spanish" in message["content"] or language_of(message["content"]) == "es"
+        for message in document.messages or ()
+    )
 
 
 def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
-from diagnose_suite.tasks import BY_HEART, DEVELOPMENT, HELD_OUT
+from diagnose_suite.halves import HALVES, Half
 from foretune.records.diagnosis import Mode
 
-__all__ = ["ACCEPTED", "FAULTS", "HARD", "HEALTHY", "LONG_PROMPT", "Case", "Half", "cases"]
+__all__ = ["ACCEPTED", "FAULTS", "HARD", "HEALTHY", "LONG_PROMPT", "Case", "cases"]
 
-Half = Literal["dev", "heldout"]
 Place = tuple[str, str, str, int]  # task, base, method, seed
 HEALTHY = "healthy"
 LONG_PROMPT = "long_prompt"  # what loss on the prompt is held against
@@ -33,21 +31,13 @@ ACCEPTED: dict[str, tuple[Mode, ...]] = {
     "prompt_loss": ("loss_on_prompt",),
     "missing_end": ("missing_end",),
     "forgetting": ("forgetting",),
+    "language_loss": ("language_loss",),
     "duplicates": ("duplicates",),
     "truncation": ("truncated_targets",),
     "shuffled": ("unrelated_targets",),
     "wrong_base": ("wrong_base",),
 }
 FAULTS = tuple(ACCEPTED)
-CLASS_TASKS = ("mood", "desk")  # a hollow or cut answer of one word is not the planted fault but another
-NOT_FOR: dict[str, tuple[str, ...]] = {
-    "style_only": CLASS_TASKS,
-    "truncation": CLASS_TASKS,
-    "shuffled": CLASS_TASKS,
-    "prompt_loss": ("record", "spanish"),  # learned so fast that diluted steps suffice
-    "long_prompt": ("record", "spanish"),
-    "overfitting": ("record", "spanish", "tags", "sale"),  # 60 rows teach these whole, however often they are seen
-}
 HARD = (
     "small_data",
     "ambiguous",
@@ -61,23 +51,8 @@ HARD = (
     "long_but_sound",
     "long_prompt",
 )
-LEAKING: dict[Half, tuple[str, ...]] = {"dev": ("price", "mood"), "heldout": tuple(task.name for task in BY_HEART)}
-BASES: dict[Half, tuple[str, ...]] = {"dev": ("pebble",), "heldout": ("pebblet",)}
-SEEDS: dict[Half, int] = {"dev": 2, "heldout": 5}
-EACH: dict[Half, int] = {"dev": 4, "heldout": 22}  # runs of each fault
-MORE = {
-    "duplicates": 14,
-    "label_noise": 10,
-    "leakage": 2,
-    "long_prompt": 6,
-    "missing_end": 2,
-    "overfitting": 14,
-    "prompt_loss": 6,
-}
-HARD_EACH: dict[Half, int] = {"dev": 2, "heldout": 9}  # and of each hard kind, but as many long prompts as faults
-TWIN_ROUNDS = 12  # in which all twins have come
-FIRST_SEED: dict[Half, int] = {"dev": 0, "heldout": 1000}
 METHODS = ("lora", "full")
+ONLY_HELD_OUT = ("language_loss",)  # planted in no other half
 
 
 @dataclass(frozen=True)
@@ -98,6 +73,11 @@ class Case:
         return f"{self.label}-{self.number:03d}"
 
     @property
+    def key(self) -> str:
+        """The half's part of what its data is drawn from."""
+        return HALVES[self.half].key
+
+    @property
     def is_fault(self) -> bool:
         """Whether something was planted that has to be found."""
         return self.label in ACCEPTED
@@ -112,7 +92,7 @@ def cases(half: Half) -> list[Case]:
     """All runs of one half, in rounds: in each a few twins, and one run of every fault and of every hard kind."""
     twins = [Case(half, HEALTHY, number, *place) for number, place in enumerate(_places(half))]
     rounds = max(_num_runs(half, label) for label in (*FAULTS, *HARD))
-    each = -(-len(twins) // TWIN_ROUNDS)
+    each = -(-len(twins) // HALVES[half].twin_rounds)
     found: list[Case] = []
     for number in range(rounds):
         found += [*twins[number * each : (number + 1) * each], *_round(half, number)]
@@ -120,13 +100,12 @@ def cases(half: Half) -> list[Case]:
 
 
 def _places(half: Half, names: Sequence[str] = ()) -> list[Place]:
-    tasks = names or [task.name for task in (DEVELOPMENT if half == "dev" else HELD_OUT)]
+    plan = HALVES[half]
     return [
-        (task, base, method, FIRST_SEED[half] + seed)
-        for seed in range(SEEDS[half])
-        for base in BASES[half]
+        (task, plan.base, method, plan.first_seed + seed)
+        for seed in range(plan.num_seeds)
         for method in METHODS
-        for task in tasks
+        for task in names or [task.name for task in plan.tasks]
     ]
 
 
@@ -141,14 +120,16 @@ def _round(half: Half, number: int) -> Iterator[Case]:
 
 
 def _num_runs(half: Half, label: str) -> int:
-    each = EACH if label in (*FAULTS, LONG_PROMPT) else HARD_EACH
-    return each[half] + (MORE.get(label, 0) if half == "heldout" else 0)
+    plan = HALVES[half]
+    if label in ONLY_HELD_OUT and half != "heldout":
+        return 0
+    return (plan.each if label in (*FAULTS, LONG_PROMPT) else plan.hard_each) + plan.more.get(label, 0)
 
 
 def _usable(half: Half, label: str) -> list[Place]:
     if label == "leakage":
-        return _places(half, LEAKING[half])
-    usable = [place for place in _places(half) if place[0] not in NOT_FOR.get(label, ())]
+        return _places(half, HALVES[half].leaking)
+    usable = [place for place in _places(half) if place[0] not in HALVES[half].not_for.get(label, ())]
     return [place for place in usable if place[2] == "lora"] if label.startswith("rank_") else usable
 
 

@@ -10,11 +10,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from diagnose_suite.build import base_folder, damaged_base, resolved_job, write_general
+from diagnose_suite.build import base_folder, damaged_base, general_file, resolved_job
 from diagnose_suite.cases import ACCEPTED, Case, cases
+from diagnose_suite.halves import HALVES
 from diagnose_suite.kept import KEPT, job_of
 from diagnose_suite.pack import Recorded, read_folder
-from diagnose_suite.plants import planted
+from diagnose_suite.planting import planted
 from diagnose_suite.runner import run_job
 from diagnose_suite.scoring import rate, seen
 from foretune import api
@@ -37,20 +38,32 @@ def run_fixes(out: Path, bases: Path, scratch: Path, *, each: int, only: Collect
 
     `only` names the faults; () = all.
     """
-    by_name = {case.name: case for half in ("dev", "heldout") for case in cases(half)}
+    by_name = {(half, case.name): case for half in HALVES for case in cases(half)}
     done: Counter[str] = Counter()
+    untouched: Counter[str] = Counter()
     for run in read_folder(out):
         file = out / run.name / FIX_FILE
-        if not run.counts or done[run.label] >= each or (only and run.label not in only):
+        if not run.counts or (only and run.label not in only):
+            continue
+        if _is_for_people(run):
+            untouched[run.label] += 1
+            continue
+        if done[run.label] >= each:
             continue
         if not file.is_file():
-            told = _fixed(run, by_name[run.name], out / run.name, bases, scratch / run.name)
+            told = _fixed(run, by_name[run.half, run.name], out / run.name, bases, scratch / run.name)
             if told is None:
                 continue
             file.write_text(json.dumps(told, indent=1), encoding="utf-8")
             print(f"{run.name}: {told}", flush=True)
         done[run.label] += 1
-    return summary(out)
+    return summary(out) | {"right_cause_but_nothing_to_apply": dict(untouched)}
+
+
+def _is_for_people(run: Recorded) -> bool:
+    """Whether the right cause is named and no setting or row of the job mends it: too little data, a wrong base."""
+    causes = judge(run.evidence).causes
+    return seen(run).is_right and bool(causes) and not causes[0].can_apply
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -78,7 +91,7 @@ def _fixed(run: Recorded, case: Case, folder: Path, bases: Path, scratch: Path) 
     base = base_folder(bases, case.base)
     if plant.base or plant.serve:
         base = damaged_base(base, scratch / "base", plant.base, case.seed)
-    general = write_general(bases / "general" / "general.jsonl")
+    general = general_file(bases, plant.general)
     given = resolved_job(case, plant, folder=scratch / "job", base=base, general=general)
     first = create_job_run(given, runs_dir=scratch / "runs")
     collect_run(Run.open(first))
@@ -91,7 +104,7 @@ def _fixed(run: Recorded, case: Case, folder: Path, bases: Path, scratch: Path) 
     except ForetuneError as error:  # the proposed change cannot be made: a fix that does not help
         metrics = {"clears": False, "is_worse": False, "error": str(error)}
         return {"name": run.name, "label": run.label, "patch": {}, **metrics}
-    again = run_job(resolve_job(target), scratch / "again", plant, base, seed=case.seed)
+    again = run_job(resolve_job(target), scratch / "again", plant, base)
     told = {"name": run.name, "label": run.label, "patch": patch, **_compared(run, again)}
     shutil.rmtree(scratch)
     return told
@@ -105,7 +118,8 @@ def _compared(run: Recorded, again: Path) -> dict[str, Any]:
     old, new = (
         0.0 if one is None else one.system(one.candidate).metrics[one.primary_metric].value for one in (before, after)
     )
-    inflated = run.effect if run.label == "leakage" and run.effect is not None else 0.0  # that part was never true
+    # What a leaking test split promised beyond validation was never true: without the copies only the rest can stay.
+    inflated = run.effect if run.label == "leakage" and run.effect is not None else 0.0
     return {
         "statistic": strength,
         "clears": strength < 1,

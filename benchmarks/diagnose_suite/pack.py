@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from diagnose_suite.cases import ACCEPTED, HEALTHY, LONG_PROMPT
+from diagnose_suite.halves import HALVES
 from diagnose_suite.kept import CASE_FILE, job_of
 from foretune.config.job import JobConfig
 from foretune.diagnose.curves import Curves
 from foretune.diagnose.evidence import Evidence, gather
+from foretune.evaluate.probe_sets import skill_language
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.evidence import EvidenceRecord
 from foretune.records.training import CurvePoint
@@ -96,9 +98,10 @@ def _needs_twin(told: dict[str, Any]) -> bool:
 
 def _recorded(told: dict[str, Any], evidence: Evidence, twin: Evidence | None) -> Recorded:
     effect = _effect(told["label"], evidence, twin) if told["label"] in ACCEPTED else None
-    names = ("half", "label", "task", "base", "method", "seed", "notes")
+    names = ("label", "task", "base", "method", "seed", "notes")
     name = f"{told['label']}-{told['number']:03d}"
-    return Recorded(**{one: told[one] for one in names}, name=name, effect=effect, evidence=evidence)
+    half = next(half for half, plan in HALVES.items() if told["task"] in plan.all_tasks)
+    return Recorded(**{one: told[one] for one in names}, half=half, name=name, effect=effect, evidence=evidence)
 
 
 def _effect(label: str, evidence: Evidence, twin: Evidence | None) -> float:
@@ -116,6 +119,8 @@ def _effect(label: str, evidence: Evidence, twin: Evidence | None) -> float:
     assert twin is not None and twin.evaluation is not None
     if label == "forgetting":
         return _skills(twin.evaluation) - _skills(evaluation)
+    if label == "language_loss":
+        return _skills(twin.evaluation, "es") - _skills(evaluation, "es")
     return _metric(twin.evaluation) - _metric(evaluation)
 
 
@@ -123,17 +128,18 @@ def _metric(record: EvaluationRecord) -> float:
     return record.system(record.candidate).metrics[record.primary_metric].value
 
 
-def _skills(record: EvaluationRecord) -> float:
-    skills = record.general_skills
+def _skills(record: EvaluationRecord, language: str = "") -> float:
+    """The mean of the general skills, of all of them or of those in one language."""
+    skills = [one for one in record.general_skills if not language or skill_language(one.skill) == language]
     return sum(one.after for one in skills) / max(1, len(skills))
 
 
 # --- one small file -------------------------------------------------------------------------------------------------
 
 
-def pack(dev: Path, heldout: Path, target: Path) -> int:
-    """Write what a diagnosis reads of every run into one compressed file; its size in bytes."""
-    lines = [json.dumps(_packed(run), separators=(",", ":")) for out in (dev, heldout) for run in read_folder(out)]
+def pack(folders: Iterable[Path], target: Path) -> int:
+    """Write what a diagnosis reads of every run of the folders into one compressed file; its size in bytes."""
+    lines = [json.dumps(_packed(run), separators=(",", ":")) for out in folders for run in read_folder(out)]
     target.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
     return target.stat().st_size
 

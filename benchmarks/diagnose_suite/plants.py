@@ -9,24 +9,34 @@ from random import Random
 from typing import Any, Literal
 
 from diagnose_suite.cases import Case
-from diagnose_suite.tasks import TASKS, Form, Pair, Task
+from diagnose_suite.tasks import Form, Pair, Task
 from foretune.data.world import lexicon as lex
 
-__all__ = ["BASE_SETTINGS", "Planted", "planted"]
+__all__ = [
+    "PLANTS",
+    "STEPS",
+    "Plant",
+    "Planted",
+    "mixed_up",
+    "noisy",
+    "pairs_of",
+    "production",
+]
 
 TokenFault = Literal["", "no_end", "cut"]
-ServeFault = Literal["", "other_template"]
 BaseFault = Literal["", "plain_template", "random_weights"]
 
-BASE_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
-    ("pebble", "lora"): {"train.learning_rate": 2e-3},
-    ("pebble", "full"): {"train.learning_rate": 2.5e-4},
-    ("pebblet", "lora"): {"train.learning_rate": 4e-3},
-    ("pebblet", "full"): {"train.learning_rate": 8e-4},
-}
-SIZES = (240, 300, 360, 420)
-NUM_VALIDATION, NUM_TEST = 50, 100
 STEPS = 80  # of 8 rows
+# Ways of writing a conversation that the models were not trained on, for a server that got the wrong one.
+OTHER_TEMPLATES = (
+    "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+    "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}",
+    "{{ bos_token }}{% for m in messages %}{{ '<|user|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|user|>{% endif %}",
+    "{{ bos_token }}{% for m in messages %}{{ '### ' + m['role'] + '\\n' + m['content'] + '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### response\\n' }}{% endif %}",
+)
 
 
 @dataclass
@@ -39,30 +49,16 @@ class Planted:
     settings: dict[str, Any]
     production: list[Pair] = field(default_factory=list)
     tokens: TokenFault = ""
-    serve: ServeFault = ""
+    serve: str = ""  # the chat template that answers are asked for with
     base: BaseFault = ""
+    general: str = "mixed"  # which general rows are mixed in
     notes: dict[str, Any] = field(default_factory=dict)  # how severe: for people
 
 
 Plant = Callable[["Planted", Case, Task, Random], None]
 
 
-def planted(case: Case) -> Planted:
-    """The run of `case`. Data and settings but for the fault are those of its twin."""
-    task = TASKS[case.task]
-    rng = Random(f"twin/{case.half}/{case.twin}")
-    seen: set[str] = set()
-    size = rng.choice(SIZES)
-    test = _pairs(task, Random(f"test/{case.task}/{case.seed}"), NUM_TEST, seen)
-    validation = _pairs(task, Random(f"validation/{case.task}/{case.seed}"), NUM_VALIDATION, seen)
-    train = _pairs(task, rng, size, seen)
-    run = Planted(train, validation, test, _settings(case, task, rng))
-    if case.label in PLANTS:
-        PLANTS[case.label](run, case, task, Random(f"plant/{case.half}/{case.name}/{case.twin}"))
-    return run
-
-
-def _pairs(
+def pairs_of(
     task: Task,
     rng: Random,
     count: int,
@@ -80,23 +76,6 @@ def _pairs(
             seen.add(pair.question)
             found.append(pair)
     return found
-
-
-def _settings(case: Case, task: Task, rng: Random) -> dict[str, Any]:
-    """The settings of a sound run."""
-    return {
-        "train.method": case.method,
-        "train.global_batch_size": 8,
-        "train.rank": rng.choice((8, 16)),
-        "train.advanced.target_modules": ["all-linear"],
-        "train.advanced.dropout": 0.0,
-        "train.advanced.max_steps": STEPS,
-        "train.advanced.eval_every": 16,
-        "train.advanced.patience": 0,
-        "data.advanced.mix_fraction": 0.4,
-        "evaluate.primary_metric": task.metric,
-        **BASE_SETTINGS[case.base, case.method],
-    }
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------
@@ -134,7 +113,7 @@ def _underfitting(run: Planted, case: Case, task: Task, rng: Random) -> None:
     run.notes["steps"] = steps
 
 
-def _noisy(pairs: list[Pair], fraction: float, task: Task, rng: Random) -> list[Pair]:
+def noisy(pairs: list[Pair], fraction: float, task: Task, rng: Random) -> list[Pair]:
     chosen = set(rng.sample(range(len(pairs)), round(fraction * len(pairs))))
     return [_with_noise(pair, task, rng) if at in chosen else pair for at, pair in enumerate(pairs)]
 
@@ -148,33 +127,33 @@ def _with_noise(pair: Pair, task: Task, rng: Random) -> Pair:
 
 def _label_noise(run: Planted, case: Case, task: Task, rng: Random) -> None:
     fraction = rng.uniform(0.25, 0.4)
-    run.train = _noisy(run.train, fraction, task, rng)
+    run.train = noisy(run.train, fraction, task, rng)
     if rng.random() < 0.5:  # one noisy file, split
-        run.validation, run.test = (_noisy(pairs, fraction, task, rng) for pairs in (run.validation, run.test))
+        run.validation, run.test = (noisy(pairs, fraction, task, rng) for pairs in (run.validation, run.test))
     run.notes["fraction"] = round(fraction, 3)
 
 
 def _shift(run: Planted, case: Case, task: Task, rng: Random) -> None:
     share = rng.uniform(0.6, 1.0)
-    run.production = _production(run, task, rng, share)
+    run.production = production(run, task, rng, share)
     run.notes["share"] = round(share, 3)
 
 
-def _production(run: Planted, task: Task, rng: Random, share: float, count: int = 100) -> list[Pair]:
+def production(run: Planted, task: Task, rng: Random, share: float, count: int = 100) -> list[Pair]:
     seen = {pair.question for pair in (*run.train, *run.validation, *run.test)}
-    shifted = _pairs(task, rng, round(count * share), seen, "shifted")
-    usual = _pairs(task, rng, count - len(shifted), seen)
+    shifted = pairs_of(task, rng, round(count * share), seen, "shifted")
+    usual = pairs_of(task, rng, count - len(shifted), seen)
     return rng.sample([*shifted, *usual], count)
 
 
-def _hollow(pairs: list[Pair], task: Task, rng: Random) -> list[Pair]:
+def hollow(pairs: list[Pair], task: Task, rng: Random) -> list[Pair]:
     return [Pair(pair.question, task.hollow_pair(rng).answer) for pair in pairs]
 
 
 def _style_only(run: Planted, case: Case, task: Task, rng: Random) -> None:
-    run.train = _hollow(run.train, task, rng)
+    run.train = hollow(run.train, task, rng)
     if rng.random() < 0.5:
-        run.validation = _hollow(run.validation, task, rng)
+        run.validation = hollow(run.validation, task, rng)
 
 
 def _leakage(run: Planted, case: Case, task: Task, rng: Random) -> None:
@@ -203,7 +182,7 @@ def _worded(pair: Pair, at: int) -> Pair:
 
 
 def _template(run: Planted, case: Case, task: Task, rng: Random) -> None:
-    run.serve = "other_template"
+    run.serve = OTHER_TEMPLATES[case.seed % len(OTHER_TEMPLATES)]
 
 
 def _prompt_loss(run: Planted, case: Case, task: Task, rng: Random) -> None:
@@ -218,11 +197,11 @@ def _missing_end(run: Planted, case: Case, task: Task, rng: Random) -> None:
         run.notes["how"] = "end not trained"
         return
     how = ("next exchange", "answer again", "next question")[case.number % 3]
-    run.train = _run_on(run.train, how, rng)
+    run.train = run_on(run.train, how, rng)
     run.notes["how"] = how
 
 
-def _run_on(pairs: list[Pair], how: str, rng: Random) -> list[Pair]:
+def run_on(pairs: list[Pair], how: str, rng: Random) -> list[Pair]:
     joined = zip(pairs, rng.sample(pairs, len(pairs)), strict=True)
     return [Pair(pair.question, f"{pair.answer}\n{_behind(how, pair, other)}") for pair, other in joined]
 
@@ -259,12 +238,12 @@ def _truncation(run: Planted, case: Case, task: Task, rng: Random) -> None:
 
 
 def _shuffled(run: Planted, case: Case, task: Task, rng: Random) -> None:
-    run.train = _mixed_up(run.train, rng)
+    run.train = mixed_up(run.train, rng)
     if rng.random() < 0.5:
-        run.validation = _mixed_up(run.validation, rng)
+        run.validation = mixed_up(run.validation, rng)
 
 
-def _mixed_up(pairs: list[Pair], rng: Random) -> list[Pair]:
+def mixed_up(pairs: list[Pair], rng: Random) -> list[Pair]:
     answers = rng.sample([pair.answer for pair in pairs], len(pairs))
     return [Pair(pair.question, answer) for pair, answer in zip(pairs, answers, strict=True)]
 
@@ -275,7 +254,7 @@ def _wrong_base(run: Planted, case: Case, task: Task, rng: Random) -> None:
 
 def _long_prompt(run: Planted, case: Case, task: Task, rng: Random) -> None:
     """Before every question what has nothing to do with it, of another wording each time."""
-    words = Random(f"notes/{case.half}/{case.number}/{case.twin}")
+    words = Random(f"notes/{case.key}/{case.number}/{case.twin}")
     for name in ("train", "validation", "test"):
         setattr(run, name, [Pair(f"{_note(words)}\n{pair.question}", pair.answer) for pair in getattr(run, name)])
 
@@ -300,7 +279,7 @@ def _small_data(run: Planted, case: Case, task: Task, rng: Random) -> None:
 def _ambiguous(run: Planted, case: Case, task: Task, rng: Random) -> None:
     """Some 6 % of rows with another answer that is right too, in every split."""
     for name in ("train", "validation", "test"):
-        setattr(run, name, _noisy(getattr(run, name), 0.06, task, rng))
+        setattr(run, name, noisy(getattr(run, name), 0.06, task, rng))
 
 
 def _noisy_curve(run: Planted, case: Case, task: Task, rng: Random) -> None:
@@ -322,7 +301,7 @@ def _mild_forgetting(run: Planted, case: Case, task: Task, rng: Random) -> None:
 
 
 def _harmless_shift(run: Planted, case: Case, task: Task, rng: Random) -> None:
-    run.production = _production(run, task, rng, 0.0)
+    run.production = production(run, task, rng, 0.0)
 
 
 def _early_stopped(run: Planted, case: Case, task: Task, rng: Random) -> None:

@@ -19,10 +19,11 @@ import numpy as np
 import foretune.engine.engine as engine_module
 import foretune.train.setup as setup_module
 import foretune.train.train as train_module
-from diagnose_suite.build import OTHER_TEMPLATES, base_folder, damaged_base, resolved_job, write_general
+from diagnose_suite.build import base_folder, damaged_base, general_file, resolved_job
 from diagnose_suite.cases import Case
 from diagnose_suite.kept import CASE_FILE, FAILED_FILE, KEPT
-from diagnose_suite.plants import Planted, TokenFault, planted
+from diagnose_suite.planting import planted
+from diagnose_suite.plants import Planted, TokenFault
 from foretune.config.read import ResolvedJob
 from foretune.data.samples import Sample
 from foretune.engine.engine import Engine, load_engine
@@ -58,10 +59,10 @@ def run_case(case: Case, place: Workplace) -> dict[str, Any]:
     base = base_folder(place.bases, case.base)
     if run.base or run.serve:
         base = damaged_base(base, folder / "base", run.base, case.seed)
-    general = write_general(place.bases / "general" / "general.jsonl")
+    general = general_file(place.bases, run.general)
     job = resolved_job(case, run, folder=folder / "job", base=base, general=general)
     began, cpu = time.monotonic(), time.process_time()
-    run_dir = run_job(job, folder / "runs", run, base, seed=case.seed)
+    run_dir = run_job(job, folder / "runs", run, base)
     told = {
         **asdict(case),
         "notes": run.notes,
@@ -76,7 +77,7 @@ def run_case(case: Case, place: Workplace) -> dict[str, Any]:
     return told
 
 
-def run_job(job: ResolvedJob, runs_dir: Path, run: Planted | None, base: Path, *, seed: int) -> Path:
+def run_job(job: ResolvedJob, runs_dir: Path, run: Planted | None, base: Path) -> Path:
     """Collect, train, evaluate and observe in this process, faults in tokens and serving included; the run folder."""
     run_dir = create_job_run(job, runs_dir=runs_dir)
     step = Run.open(run_dir)
@@ -91,7 +92,7 @@ def run_job(job: ResolvedJob, runs_dir: Path, run: Planted | None, base: Path, *
             (run_dir / FAILED_FILE).write_text(json.dumps({"error": str(error)}), encoding="utf-8")
             return run_dir
         if run is not None and run.serve:
-            _serve_otherwise(run_dir, base, seed)
+            _serve_otherwise(run_dir, base, run.serve)
         evaluate_run(step, reuse_test=True)
         observe(step.job, run_dir=run_dir, runs_dir=runs_dir, quick=True)
     return run_dir
@@ -186,9 +187,8 @@ def _damaged(row: Row, fault: TokenFault) -> Row:
     return Row(row.ids[: kept[-1] + 1], weights[: kept[-1] + 1])
 
 
-def _serve_otherwise(run_dir: Path, base: Path, seed: int) -> None:
+def _serve_otherwise(run_dir: Path, base: Path, template: str) -> None:
     """Put another chat template where the model is asked: beside the base, and beside a whole model."""
-    source = OTHER_TEMPLATES[seed % len(OTHER_TEMPLATES)]
     artefacts = [path.parent for path in run_dir.glob("*/model.safetensors")]
     for folder in (base, *artefacts):
-        (folder / "chat_template.jinja").write_text(source, encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Ten small synthetic tasks over the words of pebble's world; four for development, six held out."""
+"""Twelve small synthetic tasks over the words of pebble's world: four, six, and two to learn by heart."""
 
 # SPDX-License-Identifier: Apache-2.0
 #
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from foretune.data.world import lexicon as lex
 from foretune.data.world import spanish
 
-__all__ = ["BY_HEART", "DEVELOPMENT", "HELD_OUT", "TASKS", "Pair", "Task"]
+__all__ = ["BY_HEART", "DEVELOPMENT", "FIRST", "Facts", "Form", "Pair", "Task"]
 
 Facts = dict[str, str]
 Form = Literal["usual", "shifted"]
@@ -119,7 +119,7 @@ def _news(rng: Random) -> Facts:
     }
 
 
-# --- held out -------------------------------------------------------------------------------------------------------
+# --- the first six beside them --------------------------------------------------------------------------------------
 
 
 def _sale(rng: Random) -> Facts:
@@ -285,7 +285,7 @@ DEVELOPMENT = (
         lambda facts: f"{facts['day'][:3]} | {facts['job']} {facts['act']} {facts['thing']} ({facts['place']})",
     ),
 )
-HELD_OUT = (
+FIRST = (
     Task(
         "sale",
         "extraction to fields",
@@ -380,4 +380,3 @@ BY_HEART = (
         lambda facts: f"total {facts['total']}",
     ),
 )
-TASKS = {task.name: task for task in (*DEVELOPMENT, *HELD_OUT, *BY_HEART)}

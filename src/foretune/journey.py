@@ -362,20 +362,24 @@ def _trained(
 
 
 def _measure_curve(run: Run, approve: Callable[[PlanRecord], object] | None) -> None:
-    """Train the run and nested parts of its data, score each, and ask what the trained model fails with the facts."""
+    """Train nested parts of the data, and the run unless they rule a gain out; ask what it fails with the facts."""
     from foretune.evaluate.failure_kinds import measure_left
-    from foretune.evaluate.learning_curve import CURVE_FOLDER, Part, measure_curve
+    from foretune.evaluate.learning_curve import CURVE_FOLDER, Part, measure_curve, measure_early
 
     why = "the learning curve is part of the decision"
 
     def train_on(part: Part) -> Path:
         return train_part(run, part.settings, folder=CURVE_FOLDER, why=why, approve=approve)
 
-    folders = {"run_dir": run.run_dir, "runs_dir": run.runs_dir, "folder": run.folder}
+    folders: dict[str, Any] = {"run_dir": run.run_dir, "runs_dir": run.runs_dir, "folder": run.folder}
     if not LearningCurveRecord.exists(run.run_dir):
-        if not TrainingRecord.exists(run.run_dir):
-            _trained(run.run_dir, ("plan", "train"), run, why, approve)
-        measure_curve(run.job, **folders, train_on=train_on, on_progress=run.watcher.progress)
+        options = {**folders, "train_on": train_on, "on_progress": run.watcher.progress}
+        if TrainingRecord.exists(run.run_dir) or measure_early(run.job, **options) is None:
+            if not TrainingRecord.exists(run.run_dir):
+                _trained(run.run_dir, ("plan", "train"), run, why, approve)
+            measure_curve(run.job, **options)
+    if LearningCurveRecord.exists(run.run_dir) and LearningCurveRecord.read(run.run_dir).parts[-1].share < 1:
+        return  # a part of the data showed that all of it will not do: there is no trained model to ask
     if FailuresRecord.exists(run.run_dir) and FailuresRecord.read(run.run_dir).tuned_left is None:
         measure_left(run.job, **folders, on_progress=run.watcher.progress)
 

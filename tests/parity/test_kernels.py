@@ -12,8 +12,8 @@ import torch
 from foretune.models import kernels as module
 from foretune.models.flat_attention import Heads, Segment, flat_attention, rotary_tables
 from foretune.models.flat_head import head_loss, token_losses
-from foretune.models.kernels import FLAVOURS, Kernels, load_kernels, usable
-from foretune.models.lora_math import gated, rms_norm
+from foretune.models.kernels import FLAVOURS, Kernels, load_kernels, multiplies, usable
+from foretune.models.lora_math import Dropped, Slot, adapted_product, gated, rms_norm
 
 FOLDER = Path(module.__file__).parent
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-3}  # relative, of the whole tensor
@@ -66,6 +66,19 @@ def test_attention(fused, dtype, width, num, num_keys):
     rotary = rotary_tables(torch.arange(tokens), 1 / 10000 ** (torch.arange(0, width, 2) / width), 1.0)
     wanted = _grads(lambda x: flat_attention(x, *rotary, SEGMENTS, heads), qkv)
     _close(_grads(lambda x: flat_attention(x, *rotary, SEGMENTS, heads, fused), qkv), wanted)
+
+
+def test_bf16_attention_is_no_coarser_than_plain_torch(fused):
+    """Both in bf16 against fp32: queries, keys, shares and gradients of scores are rounded in either."""
+    torch.manual_seed(0)
+    heads, tokens = Heads(9, 3, 64), SEGMENTS[-1].end
+    qkv = torch.randn(tokens, 15 * 64).bfloat16()
+    rotary = rotary_tables(torch.arange(tokens), 1 / 10000 ** (torch.arange(0, 64, 2) / 64), 1.0)
+    exact = _grads(lambda x: flat_attention(x, *rotary, SEGMENTS, heads), qkv.float())
+    plain = _grads(lambda x: flat_attention(x, *rotary, SEGMENTS, heads), qkv)
+    found = _grads(lambda x: flat_attention(x, *rotary, SEGMENTS, heads, fused), qkv)
+    for one, other, wanted in zip(found, plain, exact, strict=True):
+        assert _gap(one, wanted) < 1.25 * _gap(other, wanted)
 
 
 def test_attention_is_exact_against_one_softmax(fused):
@@ -136,9 +149,10 @@ def test_a_loss_that_is_not_a_number_stays_one(fused):
     assert torch.isfinite(losses.losses_N[1])
 
 
-def test_threads_change_nothing(fused):
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["fp32", "bf16"])
+def test_threads_change_nothing(fused, dtype):
     torch.manual_seed(0)
-    qkv, rotary = torch.randn(270, 4 * 32), rotary_tables(torch.arange(270), torch.ones(16), 1.0)
+    qkv, rotary = torch.randn(270, 4 * 32).to(dtype), rotary_tables(torch.arange(270), torch.ones(16), 1.0)
     before = torch.get_num_threads()
     found = []
     try:
@@ -163,3 +177,94 @@ def test_switched_off_or_absent(monkeypatch, tmp_path):
     load_kernels.cache_clear()
     assert load_kernels() is None
     load_kernels.cache_clear()
+
+
+def _bf16(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape).bfloat16()
+
+
+@pytest.fixture
+def own() -> Kernels:
+    if "AVX512_BF16" not in _flavours():
+        pytest.skip("this processor has no bf16 dot products, or nothing was built for them")
+    kernels = Kernels(ctypes.CDLL(str(FOLDER / FLAVOURS["AVX512_BF16"])), "AVX512_BF16")
+    kernels.has_products = True  # with AMX too, where torch's are taken
+    return kernels
+
+
+# Tokens, inputs, outputs, ranks: around the blocks of 6 rows and 64 columns, and several blocks of rows.
+PRODUCTS = [(1, 2, 3, 2), (7, 32, 48, 16), (33, 64, 100, 0), (64, 10, 129, 4), (300, 576, 192, 48)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("tokens", "inputs", "outputs", "rank"), PRODUCTS)
+def test_products_are_summed_in_fp32(own, tokens, inputs, outputs, rank, threads):
+    torch.manual_seed(0)
+    x, weight, bias = _bf16(tokens, inputs), _bf16(outputs, inputs), _bf16(outputs)
+    residual, ranks = torch.randn(tokens, outputs), (_bf16(tokens, rank), _bf16(outputs, rank))
+    wanted = x.double() @ weight.double().T + ranks[0].double() @ ranks[1].double().T + bias + residual
+    turned = {True: (weight, ranks[1]), False: (weight.T.contiguous(), ranks[1].T.contiguous())}
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for is_turned, (w, b) in turned.items():
+            added = {"ranks": (ranks[0], b) if rank else None, "bias_O": bias, "residual_TO": residual}
+            found = own.product(x, w, is_turned=is_turned, **added)
+            assert found.dtype == torch.float32
+            assert (found - wanted).norm() < 1e-6 * wanted.norm()
+            plain = own.product(x, w, is_turned=is_turned)
+            assert torch.equal(plain, own.product(x, w, is_turned=is_turned))
+            exact = x.double() @ weight.double().T
+            assert plain.dtype == torch.bfloat16
+            assert (plain - exact).abs().max() <= 2**-8 * exact.abs().max()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 33])
+@pytest.mark.parametrize(("rank", "outputs"), [(1, 31), (16, 64), (26, 100)])
+def test_sums_over_tokens(own, tokens, rank, outputs):
+    torch.manual_seed(0)
+    h, y = (
+        _bf16(tokens, rank + 3)[:, 1 : rank + 1],
+        _bf16(tokens, outputs + 5)[:, 2 : outputs + 2],
+    )  # parts of wider rows
+    wanted = h.double().T @ y.double()
+    assert (own.outer(h, y) - wanted).norm() < 1e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize("has_residual", [True, False])
+@pytest.mark.parametrize("drops", [True, False])
+def test_adapted_products_are_finer_than_plain_torch(own, has_residual, drops):
+    """Result and gradients in bf16 against fp32: our own products round less often than torch's."""
+    torch.manual_seed(0)
+    slots = (Slot(0, 96, 2.0), Slot(128, 160, 0.5))
+    x, weight, bias = torch.randn(70, 64), torch.randn(160, 64), torch.randn(160)
+    matrices = [torch.randn(*shape) / 4 for shape in ((8, 64), (96, 8), (6, 64), (32, 6))]
+    residual = [torch.randn(70, 160)] if has_residual else []
+    drop = Dropped(torch.rand(70, 64) > 0.2, 1.25) if drops else None
+
+    def errors(dtype, kernels):
+        def run(x, *more):
+            last = more[4] if has_residual else None
+            weights = (weight.to(dtype), bias.to(dtype))
+            return adapted_product(x.to(dtype), *weights, last, slots, more[:4], dtype, drop, kernels)
+
+        return _grads(run, x.bfloat16().float(), *matrices, *residual)
+
+    exact = errors(torch.float32, None)
+    plain, fused = ([_gap(a, b) for a, b in zip(errors(torch.bfloat16, k), exact, strict=True)] for k in (None, own))
+    assert max(fused) < 1e-2
+    assert sum(fused) < 1.02 * sum(plain)
+
+
+def _gap(found, wanted) -> float:
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def test_products_that_torch_makes(own):
+    assert multiplies(own, _bf16(64, 4), 4, 6) is own
+    assert multiplies(own, _bf16(63, 4), 4) is None  # too few rows to pack a weight for
+    assert multiplies(own, _bf16(64, 4), 4, 5) is None  # pairs
+    assert multiplies(own, torch.zeros(64, 4), 4) is None
+    assert multiplies(None, _bf16(64, 4), 4) is None

@@ -118,6 +118,7 @@ def test_a_detached_run_leaves_the_rest_to_a_process(
     assert started[1] == ["foretune", "runs", "resume", "tale-001", *tail[:3], "journey.log"]
 
 
+@pytest.mark.req("R210")
 def test_smoke_is_two_steps_on_few_rows(steps: list[str], job: Path, tmp_path: Path) -> None:
     run_dir = api.train(job, runs_dir=tmp_path, smoke=True).run_dir
     data, train = (ResolvedRecord.read(run_dir).job[section] for section in ("data", "train"))

@@ -179,6 +179,7 @@ def test_the_curve_trains_the_run_and_its_parts(
 
     monkeypatch.setattr(journey, "run_stages", pretend)
     monkeypatch.setattr("foretune.evaluate.learning_curve.measure_curve", measure)
+    monkeypatch.setattr("foretune.evaluate.learning_curve.measure_early", lambda *_, **__: None)
     monkeypatch.setattr("foretune.evaluate.failure_kinds.measure_left", lambda *_, **__: staged.append(("left", ())))
     curve: tuple[journey.Measure, ...] = ("curve",)
     record = api.decide(run_dir.name, runs_dir=tmp_path / "runs", measure=curve)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from foretune.cli.face import Answer, Debug, Json, Settings, parsed_settings
+from foretune.cli.face import Answer, Debug, Json, Settings, job_words, parsed_settings
 from foretune.errors import DataError
 
 __all__ = ["command"]
@@ -45,7 +45,8 @@ def command(
     from foretune.cli.show import audit_shown, warning_lines
 
     at_end = _page_writer(html, job_or_file) if html is not None else None
-    dataset, record = api.audited(job_or_file, settings=parsed_settings(settings), rejected=rejected, at_end=at_end)
+    values = parsed_settings(settings)
+    dataset, record = api.audited(job_or_file, settings=values, rejected=rejected, at_end=at_end)
     document = {
         "command": "audit",
         "path": job_or_file,
@@ -55,9 +56,10 @@ def command(
         "sources": [source.model_dump(mode="json") for source in dataset.sources],
     }
     is_job = job_or_file.endswith(".toml")
-    then = f"foretune plan {job_or_file}" if is_job else "foretune init json-extract   # a job file to adapt"
+    words = job_words(job_or_file, values)
+    then = f"foretune plan {words}" if is_job else "foretune init json-extract   # a job file to adapt"
     if record.num_errors:
-        then = f"foretune audit {job_or_file}   # again, once the errors are mended"
+        then = f"foretune audit {words}   # again, once the errors are mended"
     code = DataError.exit_code if record.num_errors else 0
     page = [f"\nWrote {html}"] if html is not None else []
     return Answer(document, [*warning_lines(dataset.warnings), *audit_shown(record), *page], next=then, exit_code=code)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foretune.cli.face import Answer, Debug, Json, Seed, Settings, help_without_command, parsed_settings
+from foretune.cli.face import Answer, Debug, Json, Seed, Settings, help_without_command, job_words, parsed_settings
 
 __all__ = ["app"]
 
@@ -56,7 +56,8 @@ def show(
     from foretune.cli.show import settings_table
     from foretune.config import resolve_job
 
-    resolved = resolve_job(job, parsed_settings(settings, seed=seed))
+    given = parsed_settings(settings, seed=seed)
+    resolved = resolve_job(job, given)
     values = settings_of(resolved.job.model_dump(mode="json"))
     document: dict[str, Any] = {"command": "config show", "job": str(job) if job else None, "settings": values}
     if origin:
@@ -64,5 +65,5 @@ def show(
     return Answer(
         document,
         [settings_table(values, resolved.origins if origin else None)],
-        next=f"foretune plan {job}" if job else "foretune init json-extract",
+        next=f"foretune plan {job_words(str(job), given)}" if job else "foretune init json-extract",
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -36,6 +37,7 @@ __all__ = [
     "Yes",
     "console",
     "help_without_command",
+    "job_words",
     "parsed_settings",
     "print_answer",
     "print_error",
@@ -126,6 +128,14 @@ def parsed_settings(settings: Sequence[str] | None, **flags: Any) -> dict[str, A
         raise ConfigError(f"--set {wrong[0]}: expected NAME=VALUE", fix="for example --set train.epochs=2")
     values.update({name.replace("__", "."): value for name, value in flags.items() if value is not None})
     return values
+
+
+def job_words(job: str, settings: Mapping[str, Any]) -> str:
+    """A job and the settings given with it, as they stand in the next command line."""
+    words = [
+        f"{name}={value if isinstance(value, str) else json_module.dumps(value)}" for name, value in settings.items()
+    ]
+    return shlex.join([job, *(word for setting in words for word in ("--set", setting))])
 
 
 def print_answer(answer: Answer, *, as_json: bool, stdout: TextIO) -> None:

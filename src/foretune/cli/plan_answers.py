@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foretune.cli.face import Answer
+from foretune.cli.face import Answer, job_words
 from foretune.cli.plan_again import Asked, next_command
 from foretune.errors import ConfigError
 
@@ -65,15 +65,13 @@ def job_plan(asked: Asked, settings: dict[str, Any], *, probe: bool, runs_dir: P
     resolved = resolve_job(asked.job, settings)
     record = api.plan(resolved, probe=probe)
     measured = measured_run(runs_dir, resolved.job)
-    file = asked.job_file
+    job = job_words(asked.job_file, settings)
     whole = whole_plan_of_job(
-        record, project=asked.project, max_cost_usd=asked.max_cost_usd, job=file, measured=measured
+        record, project=asked.project, max_cost_usd=asked.max_cost_usd, job=job, measured=measured
     )
-    document = {"command": "plan", "job": file, **whole.as_dict(), "plan": record.as_dict()}
-    quoted = shlex.quote(file)
-    then = (
-        f"foretune run {quoted}" if record.fits else f"foretune plan {quoted} --set train.advanced.micro_batch_size=1"
-    )
+    document = {"command": "plan", "job": asked.job_file, **whole.as_dict(), "plan": record.as_dict()}
+    smaller = job_words(asked.job_file, {**settings, "train.advanced.micro_batch_size": 1})
+    then = f"foretune run {job}" if record.fits else f"foretune plan {smaller}"
     shown = [*plan_shown(record), *around_shown(whole, is_asked=asked.project is not None)]
     return _answer(asked, whole, document, shown, then)
 

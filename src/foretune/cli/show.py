@@ -207,6 +207,7 @@ def plan_shown(record: PlanRecord) -> list[RenderableType]:
         "data": f"{record.num_train_samples:,} samples, {show_count(record.num_train_tokens)} tokens an epoch",
         "steps": f"{record.num_steps:,} of {record.micro_batch_size} x {record.grad_accum_steps} samples, "
         f"rows up to {record.max_seq_len} tokens",
+        **_test_fact(record),
         "device": record.device,
         "training": show_range(train.low, train.high),
         "all in all": f"{show_range(total.low, total.high)} with loading, validation and evaluation",
@@ -219,6 +220,14 @@ def plan_shown(record: PlanRecord) -> list[RenderableType]:
     if not record.fits:
         shown.append("[bold red]It does not fit.[/]")
     return [*shown, *warning_lines(record.warnings), *[f"[dim]assumed: {escape(a)}[/]" for a in record.assumptions]]
+
+
+def _test_fact(record: PlanRecord) -> dict[str, str]:
+    """How small a difference the test split will show; nothing where nothing is answered."""
+    if not record.num_test_samples or record.smallest_visible_difference is None:
+        return {}
+    points = 100 * record.smallest_visible_difference
+    return {"test": f"{record.num_test_samples:,} samples: below about {points:.0f} points most gains go unseen"}
 
 
 def _cost(record: PlanRecord) -> str:

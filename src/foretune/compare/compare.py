@@ -81,7 +81,9 @@ def guessed_experiment(outcomes: Outcomes, baseline: str = "", primary: str = ""
     base = baseline or next((name for name in names if name.lower() in BASELINE_NAMES), "")
     if base not in names or len(names) < 2:
         got = f"variants are {', '.join(names)}" + (f", baseline {baseline!r}" if baseline else "")
-        raise ConfigError(f"{got}: expected two or more, one of them the baseline", fix="--baseline NAME")
+        one_alone = "log the other variant too, under its own name (has it any traffic?)"
+        fix = f"--baseline {names[0]}" if len(names) > 1 else one_alone
+        raise ConfigError(f"{got}: expected two or more, one of them the baseline", fix=fix)
     guards = tuple(guard for guard in DEFAULT_GUARDS if guard.name in outcomes.values and guard.name != primary)
     first = primary or next((name for name in OUTCOME_KINDS if name in outcomes.values), "")
     if not first:

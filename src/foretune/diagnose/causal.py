@@ -7,12 +7,15 @@ from collections.abc import Mapping
 
 from foretune.config.derive import MANY_EPOCHS
 from foretune.diagnose.evidence import Evidence
+from foretune.diagnose.rate_low import is_straight
+from foretune.diagnose.tokens import lengths_differ
 from foretune.diagnose.underfitting import is_short
 from foretune.records.diagnosis import Cause, Mode
 
 __all__ = ["EXPLAINS", "LEARNING", "explained"]
 
-# A cause and what follows from it, in causal order: nothing follows from what comes later.
+# A cause and what follows from it, upstream causes first. Pairs that could go either way stand in both directions;
+# `_holds` settles them by what the run shows.
 EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
     "diverged": (
         "overfitting",
@@ -57,6 +60,8 @@ EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
     ),
     "truncated_targets": (
         "missing_end",
+        "unrelated_targets",
+        "too_little_data",
         "style_without_substance",
         "underfitting",
         "overfitting",
@@ -71,8 +76,18 @@ EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
         "unrelated_targets",
         "loss_on_prompt",
         "too_little_data",
+        "overfitting",
     ),
-    "loss_on_prompt": ("underfitting", "overfitting", "missing_end", "forgetting"),
+    "loss_on_prompt": (
+        "underfitting",
+        "overfitting",
+        "forgetting",
+        "truncated_targets",
+        "unrelated_targets",
+        "label_noise",
+        "style_without_substance",
+        "learning_rate_too_low",
+    ),
     "wrong_base": (
         "learning_rate_too_high",
         "learning_rate_too_low",
@@ -103,9 +118,9 @@ EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
         "label_noise",
     ),
     "underfitting": ("label_noise", "unrelated_targets", "style_without_substance", "missing_end"),
-    "style_without_substance": ("underfitting", "too_little_data"),
-    "too_little_data": ("overfitting", "underfitting"),
-    "overfitting": ("too_little_data",),
+    "style_without_substance": ("underfitting",),
+    "too_little_data": ("overfitting", "underfitting", "style_without_substance", "forgetting"),
+    "overfitting": ("too_little_data", "style_without_substance", "forgetting"),
     "language_loss": ("forgetting",),
     "forgetting": ("language_loss",),
 }
@@ -122,8 +137,11 @@ LEARNING: frozenset[Mode] = frozenset(
         "forgetting",
     }
 )
+FEW_ROWS = 50  # different training samples; hosted services of fine-tuning ask for 50 to 100
 # Signs of pairs that say nothing, which a model also shows that has not learned yet.
 UNLEARNED: frozenset[Mode] = frozenset({"label_noise", "unrelated_targets", "style_without_substance", "missing_end"})
+# What may be a fault of the targets themselves, which then no other cause explains.
+LENGTHS: frozenset[Mode] = frozenset({"truncated_targets", "missing_end"})
 
 
 def explained(causes: Mapping[Mode, Cause], evidence: Evidence) -> dict[Mode, tuple[Mode, ...]]:
@@ -139,19 +157,31 @@ def explained(causes: Mapping[Mode, Cause], evidence: Evidence) -> dict[Mode, tu
 def _holds(cause: Mode, effect: Mode, evidence: Evidence) -> bool:
     """Settles the pairs that could go either way, by what the run shows."""
     if {cause, effect} == {"overfitting", "too_little_data"}:
-        return (cause == "overfitting") == _many_passes(evidence)
+        return (cause == "overfitting") == _is_passes(evidence)
+    if effect == "forgetting" and cause in ("overfitting", "too_little_data"):
+        return _has_few_rows(evidence)
     if "underfitting" in (cause, effect) and {cause, effect} & UNLEARNED:
         return (cause == "underfitting") == is_short(evidence)
     if {cause, effect} == {"forgetting", "language_loss"}:
         return (cause == "language_loss") == _one_language_alone(evidence)
+    if {cause, effect} == {"unrelated_targets", "learning_rate_too_low"}:
+        return (cause == "learning_rate_too_low") == is_straight(evidence)
+    if effect in LENGTHS and cause not in LENGTHS:
+        return not lengths_differ(evidence)
     return True
 
 
-def _many_passes(evidence: Evidence) -> bool:
-    """More passes than usual, by the steps that were made: then it is the passes and not the rows that are too many."""
-    if evidence.without_settings:
-        return True
-    return evidence.job.train.epochs > MANY_EPOCHS
+def _is_passes(evidence: Evidence) -> bool:
+    """More passes than usual over rows enough: then it is the passes and not the rows that are too many."""
+    if _has_few_rows(evidence):
+        return False
+    return evidence.without_settings or evidence.job.train.epochs > MANY_EPOCHS
+
+
+def _has_few_rows(evidence: Evidence) -> bool:
+    """So few samples that a model learns them by heart in however many passes, and forgets what they do not show."""
+    rows = evidence.rows.num_distinct if evidence.rows is not None else evidence.num_train_samples
+    return 0 < rows < FEW_ROWS
 
 
 def _one_language_alone(evidence: Evidence) -> bool:

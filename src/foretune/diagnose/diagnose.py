@@ -23,7 +23,8 @@ from foretune.diagnose.pairs import (
     unrelated_needs,
     unrelated_targets,
 )
-from foretune.diagnose.rate import diverged, diverged_needs, rate_needs, too_high, too_low, too_low_needs
+from foretune.diagnose.rate import diverged, diverged_needs, rate_needs, too_high
+from foretune.diagnose.rate_low import too_low, too_low_needs
 from foretune.diagnose.substance import (
     base_needs,
     little_data_needs,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import math
+
 from foretune.diagnose.behaviour import Estimate, difference
 from foretune.diagnose.evidence import Evidence, percent, strength
 from foretune.diagnose.settings import later_end
 from foretune.records.diagnosis import Cause, DataStep
-from foretune.records.evidence import OverlapEvidence, ShiftEvidence
+from foretune.records.evidence import AlikeEvidence, OverlapEvidence, ShiftEvidence
 from foretune.stats.intervals import wilson
 
 __all__ = ["distribution_shift", "leakage", "leakage_needs", "shift_needs"]
@@ -24,23 +26,27 @@ def leakage_needs(evidence: Evidence) -> str:
 
 
 def leakage(evidence: Evidence) -> Cause | None:
-    """Held-out inputs that stand in training as they are, or near-duplicates that score higher than the rest."""
+    """Held-out inputs that stand in training as they are, or a test split that lies nearer to training than validation.
+
+    Where validation is too small to compare with: near-duplicates that score higher than the rest.
+    """
     assert evidence.probes is not None and evidence.probes.overlap is not None
     limits, overlap = evidence.thresholds, evidence.probes.overlap
-    if overlap.num_test == 0 or overlap.num_near == 0:
+    if overlap.num_test == 0:
         return None
     enough = overlap.num_near / limits.least_overlap
     exact = min(overlap.num_exact / overlap.num_test / limits.exact_overlap_fraction, enough)
     near = min(wilson(overlap.num_near, overlap.num_test).low / limits.near_overlap_fraction, enough)
-    if overlap.num_exact < overlap.num_near and not _seen_is_easier(overlap):
+    is_natural = overlap.alike is not None or not _seen_is_easier(overlap)  # validation tells, where it was compared
+    if overlap.num_exact < overlap.num_near and is_natural:
         near = 0.0
-    statistic = max(exact, near)
+    statistic = max(exact, near, _nearer(overlap.alike) / limits.alike_excess)
     if statistic <= 0:
         return None
     return Cause(
         mode="leakage",
         statistic=strength(statistic),
-        evidence=(_overlap_sentence(overlap), *_score_sentence(overlap)),
+        evidence=(_overlap_sentence(overlap), *_score_sentence(overlap), *_alike_sentences(overlap.alike)),
         explanation="Training saw rows that it is tested on. The score on the test split says how well the model "
         "remembers, and is void as a promise for new inputs.",
         fixes=(
@@ -48,8 +54,40 @@ def leakage(evidence: Evidence) -> Cause | None:
             "Keep what belongs together in one split: data.group_field = the key of customer or document.",
         ),
         patch={},
-        data_steps=(DataStep(do="drop_copies", why="held-out rows stand in training"),),
+        data_steps=(DataStep(do="drop_copies", ids=_copies(overlap), why="held-out rows stand in training"),),
     )
+
+
+def _nearer(alike: AlikeEvidence | None) -> float:
+    """Share of test inputs like a training row, beyond that of validation inputs, lower end at 99 %.
+
+    Smirnov's one-sided bound (1939) holds for every similarity at once, so that choosing the one that parts both splits
+    best costs nothing. Where test inputs are as often alike among themselves, they are near by nature.
+    """
+    if alike is None:
+        return 0.0
+    natural = max(alike.num_alike_validation / alike.num_validation, alike.by_chance)
+    bound = math.sqrt(-math.log(0.01) / 2 * (1 / alike.num_test + 1 / alike.num_validation))
+    return max(0.0, alike.num_alike / alike.num_test - natural - bound)
+
+
+def _copies(overlap: OverlapEvidence) -> tuple[str, ...]:
+    """Ids of the training rows that test inputs are like, where that is a leak."""
+    return overlap.alike.train_ids if overlap.alike is not None and _nearer(overlap.alike) > 0 else ()
+
+
+def _alike_sentences(alike: AlikeEvidence | None) -> tuple[str, ...]:
+    if alike is None or _nearer(alike) <= 0:
+        return ()
+    shares = [alike.num_alike / alike.num_test, alike.num_alike_validation / alike.num_validation]
+    lines = [
+        f"{percent(shares[0])} of {alike.num_test} test inputs are like a training row with the same answer, and "
+        f"{percent(shares[1])} of {alike.num_validation} validation inputs."
+    ]
+    seen, other = alike.score_alike, alike.score_other
+    if seen is not None and other is not None:
+        lines.append(f"These score {seen.value:.3f}, other held-out rows {other.value:.3f} (n = {other.n}).")
+    return tuple(lines)
 
 
 def _seen_is_easier(overlap: OverlapEvidence) -> bool:
@@ -82,16 +120,13 @@ def shift_needs(evidence: Evidence) -> str:
 
 
 def distribution_shift(evidence: Evidence) -> Cause | None:
-    """Production can be told apart from training and scores lower; without targets, much of it lies far away."""
+    """Production can be told apart from training and is answered worse; without targets, much of it lies far away."""
     assert evidence.probes is not None and evidence.probes.shift is not None
     limits, shift = evidence.thresholds, evidence.probes.shift
-    apart = max(0.0, shift.auc.ci_low - 0.5) / (limits.shift_auc - 0.5)
+    area = max(0.0, shift.auc.ci_low - 0.5) / (limits.shift_auc - 0.5)
+    far = shift.uncovered_fraction.ci_low / limits.uncovered_fraction if shift.mmd_p_value < 0.01 else 0.0
     lost = _loss(shift)
-    if lost is not None:
-        statistic = min(apart, lost.above(limits.shift_loss))
-    else:
-        far = max(0.0, shift.uncovered_fraction.ci_low) / limits.uncovered_fraction
-        statistic = min(apart, far) if shift.mmd_p_value < 0.01 else 0.0
+    statistic = min(area, far) if lost is None else min(max(area, far), _worse(evidence, shift, lost))
     places = shift.worst_places[:5]
     return Cause(
         mode="distribution_shift",
@@ -113,6 +148,26 @@ def _loss(shift: ShiftEvidence) -> Estimate | None:
     return difference(shift.score_test, shift.score_production)
 
 
+def _worse(evidence: Evidence, shift: ShiftEvidence, lost: Estimate) -> float:
+    """How much worse production is answered: by its score, or by what its targets cost where the score agrees.
+
+    Right answers are counted one by one, so a score shows a difference late; what targets cost shows it with fewer.
+    """
+    limits = evidence.thresholds
+    dearer = _dearer(shift)
+    by_cost = 0.0 if dearer is None or lost.value <= 0 else dearer.above(limits.shift_cost)
+    return max(lost.above(limits.shift_loss), by_cost)
+
+
+def _dearer(shift: ShiftEvidence) -> Estimate | None:
+    """What production's targets cost over those of validation, as a share of the latter."""
+    production, validation = shift.nats_production, shift.nats_validation
+    if production is None or validation is None or validation.value <= 0:
+        return None
+    more, usual = difference(production, validation), validation.value
+    return Estimate(more.value / usual, more.low / usual, more.high / usual, more.n)
+
+
 def _apart_sentences(shift: ShiftEvidence) -> list[str]:
     auc = shift.auc
     lines = [
@@ -126,6 +181,12 @@ def _apart_sentences(shift: ShiftEvidence) -> list[str]:
         lines.append(
             f"The score is {shift.score_test.value:.3f} on test and {shift.score_production.value:.3f} on production "
             f"(difference {lost.low:+.3f} to {lost.high:+.3f})."
+        )
+    dearer = _dearer(shift)
+    if dearer is not None:
+        lines.append(
+            f"Production's targets cost the model {percent(dearer.value)} more than those of validation "
+            f"(95 % interval {percent(dearer.low)} to {percent(dearer.high)})."
         )
     return lines
 

@@ -13,8 +13,10 @@ from foretune.records.evidence import EvidenceRecord, LanguageEvidence
 
 __all__ = ["language_loss", "language_needs"]
 
-ALPHA = 0.05
-LEAST_TASKS = 20  # general tasks in a language
+ALPHA = 0.01  # one of many modes that every run is checked for
+LEAST_TASKS = 20  # general tasks in a language that are right or wrong
+ROUNDING = 1e-3  # of scores in records
+LEAST_TEXTS = 8  # texts in a language, whose losses say more each
 
 
 def language_needs(evidence: Evidence) -> str:
@@ -23,15 +25,28 @@ def language_needs(evidence: Evidence) -> str:
     if missing or evidence.probes is None:
         return missing
     scored = _measured(evidence.probes)
-    return "" if scored else f"no language has scores of {LEAST_TASKS} tasks or more before and after"
+    if scored:
+        return ""
+    return f"no language has scores of {LEAST_TASKS} tasks or {LEAST_TEXTS} texts or more before and after"
 
 
 def _measured(probes: EvidenceRecord) -> list[LanguageEvidence]:
     return [
         one
         for one in probes.languages
-        if one.n >= LEAST_TASKS and one.base_score is not None and one.tuned_score is not None
+        if one.base_score is not None and one.tuned_score is not None and one.n >= _least(one)
     ]
+
+
+def _least(one: LanguageEvidence) -> int:
+    """Fewer are enough of what is measured by degrees, if it was compared pair by pair: its p-value allows for `n`."""
+    return LEAST_TEXTS if one.p_value is not None and not _is_of_rates(one) else LEAST_TASKS
+
+
+def _is_of_rates(one: LanguageEvidence) -> bool:
+    """Whether both scores can be shares of `n` tasks; those of texts are not."""
+    counts = [one.n * (score or 0.0) for score in (one.base_score, one.tuned_score)]
+    return all(abs(count - round(count)) < ROUNDING * one.n for count in counts)
 
 
 def language_loss(evidence: Evidence) -> Cause | None:
@@ -53,7 +68,7 @@ def language_loss(evidence: Evidence) -> Cause | None:
         mode="language_loss",
         statistic=strength(_fall(fallen[0]) / limits.language_fall),
         evidence=tuple(map(_sentence, lost)),
-        explanation=f"The model lost {names} while it learned its task in other languages.",
+        explanation=f"General skills in {names} fell while the model learned a task in other languages.",
         fixes=(
             f"Mix general examples in {names} into training, 10-20 % of it: data.mix_path.",
             f"Lower the learning rate: train.learning_rate = {patch['train.learning_rate']:g}, and train less.",

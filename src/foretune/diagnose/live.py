@@ -12,6 +12,7 @@ from foretune.config.job import JobConfig
 from foretune.diagnose.curves import Curves
 from foretune.diagnose.diagnose import CHECKS
 from foretune.diagnose.evidence import Evidence
+from foretune.diagnose.rate import climbing
 from foretune.records.diagnosis import Cause, Mode
 from foretune.records.training import CurvePoint
 
@@ -84,6 +85,8 @@ class LiveDiagnosis:
                 continue
             checked.append(mode)
             cause = CHECKS[mode].cause(evidence)
+            if mode == "learning_rate_too_high":
+                cause = max((one for one in (cause, climbing(evidence)) if one), key=_strength, default=None)
             if cause is not None and cause.statistic >= LEAST_STATISTIC:
                 causes.append(cause)
         return {"step": self._validated_step, "causes": [_told(cause) for cause in causes], "checked": checked}
@@ -99,6 +102,10 @@ class LiveDiagnosis:
             validation=tuple(self._validation[step] for step in sorted(self._validation) if step <= self._step),
             planned_steps=self._planned,
         )
+
+
+def _strength(cause: Cause) -> float:
+    return cause.statistic
 
 
 def _number(value: Any) -> float:

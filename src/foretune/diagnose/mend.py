@@ -102,7 +102,9 @@ def write_mended(steps: Sequence[DataStep], *, run_dir: Path, folder: Path, job_
 
 def _check(num_changed: int, num_left: int) -> None:
     if num_changed == 0:
-        raise DataError("no training row is dropped: the data are not those that were diagnosed", fix="foretune run")
+        raise DataError(
+            "no training row is dropped or changed: the data are not those that were diagnosed", fix="foretune run"
+        )
     if num_left == 0:
         raise DataError("no training row would be left", fix="collect more data: foretune collect")
 

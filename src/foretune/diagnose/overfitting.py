@@ -4,27 +4,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from foretune.config.derive import MANY_EPOCHS, suggest_epochs
-from foretune.diagnose.behaviour import LEAST_SAMPLES, losses_of
 from foretune.diagnose.behaviour import difference as score_difference
+from foretune.diagnose.behaviour import losses_of
 from foretune.diagnose.evidence import LEAST_STEPS, Evidence, percent, strength
 from foretune.diagnose.settings import earlier_end, more_regularised, smaller_rank
 from foretune.diagnose.shape import Level, difference, last_level, level, noise
 from foretune.diagnose.thresholds import Thresholds
+from foretune.diagnose.unseen import held_out_score
 from foretune.records.diagnosis import Cause
 
-__all__ = ["overfitting", "overfitting_needs"]
+__all__ = ["Gap", "learned_by_heart", "overfitting", "overfitting_needs"]
 
+LEAST_COSTS = 5  # samples a split whose targets were measured
 UNHARMED = 0.9  # cap of what curves say where training samples score no better than validation's
 FEW_SAMPLES = 500  # below: soft prompts overfit less than adapters
 
 
 def overfitting_needs(evidence: Evidence) -> str:
     """What is missing to judge overfitting; "" if nothing is."""
-    if _gap(evidence) is not None:
+    if learned_by_heart(evidence) is not None:
         return ""
     num = len(evidence.curves.finite_validation)
     return f"needs 3 validations, the run has {num}" if num < 3 else evidence.steps_missing(LEAST_STEPS)
@@ -82,57 +85,78 @@ def _turn(evidence: Evidence, slack: float = 0.0) -> _Turn:
     )
 
 
-class _Gap(NamedTuple):
-    """Training samples against validation samples under the fine-tuned model; `statistic` is 1 at its threshold.
+class Gap(NamedTuple):
+    """Training samples against held-out ones under the fine-tuned model.
 
-    `is_even`: both were scored, and no difference was found.
+    `by_loss`: what targets cost more, 1 at its threshold. `score`: how much better training samples score, None where
+    that was not measured. `is_even`: it was, and the difference is too small to matter.
     """
 
-    statistic: float
+    by_loss: float
+    score: float | None
     sentences: tuple[str, ...]
     is_even: bool = False
 
+    def above(self, least: float) -> float:
+        """The statistic where scores apart by `least` matter: 1 at the weaker of both thresholds."""
+        return self.by_loss if self.score is None else min(self.by_loss, max(0.0, self.score) / least)
 
-def _gap(evidence: Evidence) -> _Gap | None:
-    """How much better training samples do than validation's, in loss and, where it was measured, in score."""
+
+def learned_by_heart(evidence: Evidence) -> Gap | None:
+    """How much better training samples do than held-out ones, in loss and, where it was measured, in score.
+
+    What targets cost proves the gap, as it tells even a dozen samples apart; the score says whether it matters.
+    """
     probes, limits = evidence.probes, evidence.thresholds
     if probes is None:
         return None
     train = [loss.tuned_nats for loss in losses_of(probes, "train")]
     validation = [loss.tuned_nats for loss in losses_of(probes, "validation")]
-    if min(len(train), len(validation)) < LEAST_SAMPLES:
+    if min(len(train), len(validation)) < LEAST_COSTS:
         return None
-    first, second = fmean(validation), fmean(train)
-    error = math.hypot(stdev(validation) / math.sqrt(len(validation)), stdev(train) / math.sqrt(len(train)))
-    by_loss = min(
-        max(0.0, first - second - 1.96 * error) / limits.loss_gap_nats, first / max(second, 0.01) / limits.loss_ratio
-    )
-    told = f"Targets cost {second:.3f} nats a token in training and {first:.3f} in validation."
+    dearer, ratio = _dearer(validation, train), fmean(validation) / max(fmean(train), 0.01)
+    by_loss = min(max(0.0, dearer) / limits.loss_gap_nats, ratio / limits.loss_ratio)
+    told = f"Targets cost {fmean(train):.3f} nats a token in training and {fmean(validation):.3f} in validation."
     if evidence.no_scores("train_score", "validation_score"):
-        return _Gap(by_loss, (told,))
-    assert probes.train_score is not None and probes.validation_score is not None
-    gap = score_difference(probes.train_score, probes.validation_score)
+        return Gap(by_loss, None, (told,))
+    assert probes.train_score is not None
+    held_out = held_out_score(evidence)
+    gap = score_difference(probes.train_score, held_out)
     scores = (
         f"{probes.primary_metric} is {probes.train_score.value:.3f} on training samples and "
-        f"{probes.validation_score.value:.3f} on validation (difference {gap.low:+.3f} to {gap.high:+.3f})."
+        f"{held_out.value:.3f} on held-out ones (difference {gap.low:+.3f} to {gap.high:+.3f})."
     )
-    return _Gap(min(by_loss, gap.above(limits.score_gap)), (scores, told), gap.low <= 0)
+    is_even = gap.low <= 0 and gap.high <= limits.even_scores
+    return Gap(by_loss, gap.value, (scores, told), is_even)
+
+
+def _dearer(first: Sequence[float], second: Sequence[float]) -> float:
+    """Lower end of the 95 % interval of the difference of two means (Welch 1947)."""
+    from scipy.stats import t
+
+    parts = [stdev(values) ** 2 / len(values) for values in (first, second)]
+    whole = sum(parts)
+    if whole == 0:
+        return fmean(first) - fmean(second)
+    freedom = whole**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
+    return fmean(first) - fmean(second) - float(t.ppf(0.975, freedom)) * math.sqrt(whole)
 
 
 def overfitting(evidence: Evidence) -> Cause | None:
     """Training loss falls on while validation rises or stands far above (R255), or training samples do far better."""
-    gap, by_curve = _gap(evidence), None
+    gap, by_curve = learned_by_heart(evidence), None
     if len(evidence.curves.finite_validation) >= 3 and not evidence.steps_missing(LEAST_STEPS):
         by_curve = _by_curve(evidence)
     if gap is None:
         return by_curve
+    by_gap = gap.above(evidence.thresholds.score_gap)
     if by_curve is not None:
         statistic = min(by_curve.statistic, UNHARMED) if gap.is_even else by_curve.statistic
         evidence_lines = (*by_curve.evidence, *gap.sentences)
         by_curve = by_curve.model_copy(update={"statistic": statistic, "evidence": evidence_lines})
-        if statistic >= gap.statistic:
+        if statistic >= by_gap:
             return by_curve
-    return _gap_cause(evidence, gap, by_curve) if gap.statistic > 0 else None
+    return _gap_cause(evidence, by_gap, gap, by_curve) if by_gap > 0 else None
 
 
 def _by_curve(evidence: Evidence) -> Cause | None:
@@ -152,16 +176,16 @@ def _share_to_keep(evidence: Evidence) -> float:
     return 0.5 if evidence.job.train.advanced.max_steps else min(0.5, usual / epochs)
 
 
-def _gap_cause(evidence: Evidence, gap: _Gap, by_curve: Cause | None) -> Cause:
+def _gap_cause(evidence: Evidence, statistic: float, gap: Gap, by_curve: Cause | None) -> Cause:
     """The gap alone, with what the curves add where they say the same."""
     if by_curve is not None and by_curve.statistic >= 1:
-        return by_curve.model_copy(update={"statistic": strength(gap.statistic)})
+        return by_curve.model_copy(update={"statistic": strength(statistic)})
     job = evidence.job
     narrower = smaller_rank(job) if job.train.epochs <= MANY_EPOCHS else {}  # else it is the passes, not the capacity
     patch = {**earlier_end(job, _share_to_keep(evidence)), **more_regularised(job), **narrower}
     return Cause(
         mode="overfitting",
-        statistic=strength(gap.statistic),
+        statistic=strength(statistic),
         evidence=gap.sentences,
         explanation="The model learns its training samples by heart: it gets better on what it has seen and not on "
         "what it has not.",

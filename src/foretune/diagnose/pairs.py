@@ -4,22 +4,28 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import NamedTuple
 
 from foretune.config.derive import suggest_epochs
 from foretune.diagnose.behaviour import (
-    LEAST_SAMPLES,
+    Estimate,
     floor_nats,
     gain,
     information,
     losses_of,
-    quantile,
     repeated_fraction,
     unlikeness,
 )
-from foretune.diagnose.evidence import Evidence, percent, strength
+from foretune.diagnose.evidence import MOST, Evidence, percent, strength
+from foretune.diagnose.fits import (
+    Noise,
+    WordFit,
+    excess_over_validation,
+    misfits_by_heart,
+    unlike,
+    word_fit,
+    wrong_targets,
+)
 from foretune.records.diagnosis import Cause, DataStep
-from foretune.records.evidence import SampleLoss
 
 __all__ = [
     "duplicates",
@@ -31,7 +37,6 @@ __all__ = [
 ]
 
 MOST_LISTED = 20_000  # rows in a patch
-NOISY_SHARE = 0.15  # of the targets: fewer odd ones are what any task has
 DOUBTFUL = ("DATA080", "DATA082")  # findings of the audit: wrong labels, answers that contradict their input
 
 
@@ -101,7 +106,14 @@ def unrelated_targets(evidence: Evidence) -> Cause | None:
     if known is None or learned is None:
         return None
     left = fmean(loss.tuned_nats for loss in train)
-    statistic = min(known.below(limits.information), left / limits.unrelated_nats, learned.above(limits.learned))
+    words = word_fit(evidence)
+    statistic = min(
+        known.below(limits.information),
+        left / limits.unrelated_nats,
+        learned.above(limits.learned),
+        MOST if misfits_by_heart(evidence) else unlike(evidence) / limits.unrelated_fraction,
+        MOST if words is None else words.confusion,
+    )
     return Cause(
         mode="unrelated_targets",
         statistic=strength(statistic),
@@ -126,46 +138,36 @@ def unrelated_targets(evidence: Evidence) -> Cause | None:
 
 def noise_needs(evidence: Evidence) -> str:
     """What is missing to judge labels; "" if nothing is."""
-    return unrelated_needs(evidence)
-
-
-class _Noise(NamedTuple):
-    """Training targets by what they cost after their own input, of what they cost after another sample's (unlikeness).
-
-    `worst` is the level that the worst `NOISY_SHARE` of them exceed, `middle` the median; `odd` are rows to read.
-    """
-
-    worst: float
-    middle: float
-    n: int
-    odd: list[SampleLoss]
-
-
-def _noise(evidence: Evidence) -> _Noise | None:
-    assert evidence.probes is not None
-    train = losses_of(evidence.probes, "train")
-    others = [loss.given_others for loss in train if loss.given_others is not None]
-    if len(others) < LEAST_SAMPLES:
-        return None
-    floor, usual, limit = floor_nats(train), fmean(others), evidence.thresholds.noisy_cost
-    costs = [unlikeness(loss, loss.given_others, floor) for loss in train if loss.given_others is not None]
-    odd = [loss for loss in train if unlikeness(loss, loss.given_others or usual, floor) > limit]
-    return _Noise(quantile(costs, 1 - NOISY_SHARE), quantile(costs, 0.5), len(costs), odd)
+    return unrelated_needs(evidence) or evidence.no_probes("fits")
 
 
 def label_noise(evidence: Evidence) -> Cause | None:
     """A part of the training targets is unexplained by its input although most of the others are learned."""
-    limits, rows, noise = evidence.thresholds, evidence.rows, _noise(evidence)
+    limits, rows, noise = evidence.thresholds, evidence.rows, wrong_targets(evidence)
     if noise is None:
         return None
-    statistic = noise.worst / limits.noisy_cost
+    excess, words = excess_over_validation(evidence), word_fit(evidence)
+    found, share = (
+        max(noise.rate / limits.noisy_fraction, excess.above(limits.noise_excess) if excess else 0.0),
+        noise.rate,
+    )
+    if words is not None:
+        told = words.noise / limits.noisy_fraction
+        found, share = (told, words.noise) if words.is_clear else (min(found, told), share)
+    statistic = min(found, (1 - share) / (1 - limits.most_noisy_fraction))
     conflicts = rows.conflicting_fraction if rows is not None else 0.0
-    flagged = _listed(evidence, noise)
+    flagged = _listed(evidence)
     step = DataStep(do="drop_odd", ids=flagged, why="target contradicts the others")
     return Cause(
         mode="label_noise",
         statistic=strength(max(statistic, conflicts / limits.conflicting_fraction)),
-        evidence=(_noise_sentence(noise), *_conflict_sentence(conflicts), *_score_sentence(evidence)),
+        evidence=(
+            _noise_sentence(noise),
+            *_word_sentence(words),
+            *_excess_sentence(excess),
+            *_conflict_sentence(conflicts),
+            *_score_sentence(evidence),
+        ),
         explanation="A part of the targets contradicts what the other targets teach: wrong labels, or a task on which "
         "people do not agree.",
         fixes=(
@@ -179,18 +181,36 @@ def label_noise(evidence: Evidence) -> Cause | None:
     )
 
 
-def _listed(evidence: Evidence, noise: _Noise) -> tuple[str, ...]:
+def _listed(evidence: Evidence) -> tuple[str, ...]:
     """The rows that were probed and found odd, and those whose label the audit of the data holds to be wrong."""
+    assert evidence.probes is not None
+    train = losses_of(evidence.probes, "train")
+    others = [loss.given_others for loss in train if loss.given_others is not None]
+    floor, usual, limit = floor_nats(train), fmean(others), evidence.thresholds.odd_cost
+    odd = [loss for loss in train if unlikeness(loss, loss.given_others or usual, floor) > limit]
     findings = evidence.audit.findings if evidence.audit is not None else ()
     doubtful = [name for finding in findings if finding.id in DOUBTFUL for name in finding.sample_ids]
-    return tuple(dict.fromkeys([*(loss.sample_id for loss in noise.odd), *doubtful]))[:MOST_LISTED]
+    return tuple(dict.fromkeys([*(loss.sample_id for loss in odd), *doubtful]))[:MOST_LISTED]
 
 
-def _noise_sentence(noise: _Noise) -> str:
+def _noise_sentence(noise: Noise) -> str:
     return (
-        f"The worst {percent(NOISY_SHARE)} of the training targets cost {percent(noise.worst)} or more of what they "
-        f"cost after another sample's input, the median {percent(noise.middle)} (n = {noise.n}, above the cost of the "
-        "best learned ones): their own input says little or the wrong thing."
+        f"About {percent(noise.rate)} of the targets (95 % interval {percent(noise.low)} to {percent(noise.high)}, "
+        f"n = {noise.n}) fit their own input no better than another sample's: read from the dearest "
+        f"{percent(noise.level)} of such pairings."
+    )
+
+
+def _word_sentence(words: WordFit | None) -> tuple[str, ...]:
+    return (f"By their words alone, without a model, it is {percent(words.noise)}.",) if words is not None else ()
+
+
+def _excess_sentence(excess: Estimate | None) -> tuple[str, ...]:
+    if excess is None or excess.low <= 0:
+        return ()
+    return (
+        f"Training has {percent(excess.value)} more of these than validation (95 % interval {percent(excess.low)} to "
+        f"{percent(excess.high)}), whose targets fit.",
     )
 
 

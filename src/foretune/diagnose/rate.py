@@ -1,14 +1,14 @@
-"""Learning rate too high or too low, and training that diverged."""
+"""Learning rate too high, and training that diverged."""
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple
 
-from foretune.diagnose.behaviour import gain, losses_of, ratio
+from foretune.diagnose.behaviour import losses_of, ratio
 from foretune.diagnose.evidence import (
     CERTAIN,
     LEARNED_NATS,
@@ -18,29 +18,23 @@ from foretune.diagnose.evidence import (
     percent,
     strength,
 )
-from foretune.diagnose.settings import higher_rate, later_end, lower_rate, steadier
+from foretune.diagnose.settings import lower_rate, steadier
 from foretune.diagnose.shape import (
     Level,
-    bend,
     difference,
-    efforts,
     first_level,
     last_level,
-    noise,
     relative_noise,
     smoothed,
     smoothing_window,
     spikes,
-    trend,
     without_spikes,
 )
 from foretune.diagnose.thresholds import Thresholds
 from foretune.records.diagnosis import Cause
+from foretune.stats.intervals import wilson
 
-__all__ = ["diverged", "diverged_needs", "kept_skills", "rate_needs", "too_high", "too_low", "too_low_needs"]
-
-LEAST_STEPS_TOO_LOW = 20
-HALF_AS_LITTLE = 0.5  # of the statistic by what targets cost: below, a curve that hardly falls is not believed
+__all__ = ["climbing", "diverged", "diverged_needs", "kept_skills", "rate_needs", "rate_sentence", "too_high"]
 
 
 def diverged_needs(evidence: Evidence) -> str:
@@ -53,13 +47,6 @@ def rate_needs(evidence: Evidence) -> str:
     broke_down = evidence.curves.first_bad_step is not None and len(evidence.curves.finite_train) > 1
     seen = broke_down or kept_skills(evidence) is not None
     return "" if seen else evidence.steps_missing(LEAST_STEPS)
-
-
-def too_low_needs(evidence: Evidence) -> str:
-    """What is missing to judge a learning rate as too low; "" if nothing is."""
-    if evidence.probes is not None and losses_of(evidence.probes, "train"):
-        return ""
-    return evidence.steps_missing(LEAST_STEPS_TOO_LOW)
 
 
 def diverged(evidence: Evidence) -> Cause | None:
@@ -110,6 +97,24 @@ def too_high(evidence: Evidence) -> Cause | None:
     return _too_high_cause(evidence, shown) if shown else None
 
 
+def climbing(evidence: Evidence) -> Cause | None:
+    """The same while training goes on: the first steps drove the loss up, at a rate above the usual ones.
+
+    At the end of a run this says little, for a loss that climbs may come down again; on the way it is worth a look.
+    """
+    values = [point.loss for point in evidence.curves.finite_train]
+    if len(values) < LEAST_STEPS or evidence.learning_rate <= evidence.usual_rates[1]:
+        return None
+    curve = without_spikes(values)
+    start, highest = curve[0], max(curve[2:-2])
+    if start <= 0:
+        return None
+    step = evidence.curves.finite_train[curve.index(highest)].step
+    sentence = f"The training loss began at {start:.3f} and stood at {highest:.3f} around step {step}."
+    signal = _Signal(highest / start / evidence.thresholds.climb, sentence, step, 10)
+    return _too_high_cause(evidence, [signal])
+
+
 def _curve_signals(evidence: Evidence) -> list[_Signal | None]:
     points = evidence.curves.finite_train
     values = [point.loss for point in points]
@@ -138,20 +143,36 @@ def kept_skills(evidence: Evidence) -> float | None:
 def _damaged(evidence: Evidence) -> _Signal | None:
     """General skills collapsed, and either the task was not learned or general rows in training did not keep them.
 
-    Narrow data alone make a model forget; what they cannot explain is left to the rate.
+    Narrow data alone make a model forget; what they cannot explain is left to the rate. A few general rows, seen over
+    and over, are learned by heart and keep nothing, so that only many of them speak against the rate.
     """
     kept, limits = kept_skills(evidence), evidence.thresholds
     if kept is None:
         return None
+    lost = _lost_for_sure(evidence)
     failed, words = _failed(evidence)
-    statistic = min((1 - kept) / (1 - limits.kept_skills), failed)
+    statistic = min(lost / (1 - limits.kept_skills), failed)
     mixed = evidence.general_fraction
-    if mixed >= limits.general_fraction:
-        statistic = max(statistic, (1 - kept) / (1 - limits.kept_skills_mixed))
+    if mixed >= limits.general_fraction and _num_general(evidence) >= limits.general_rows:
+        statistic = max(statistic, lost / (1 - limits.kept_skills_mixed))
         words = [f"although {percent(mixed)} of training are general rows", *words]
     if not words:
         return None
     return _Signal(statistic, f"{percent(kept)} of the general skills are left; {', and '.join(words)}.", None, 30)
+
+
+def _lost_for_sure(evidence: Evidence) -> float:
+    """Share of the general samples answered right before that are not now: lower end of its interval (Wilson 1927)."""
+    skills = evidence.evaluation.general_skills if evidence.evaluation is not None else ()
+    rates = [skill for skill in skills if not is_lower_better(skill.metric)]
+    before, after = (round(sum(getattr(skill, when) * skill.n for skill in rates)) for when in ("before", "after"))
+    return 1 - wilson(min(after, before), before).high if before else 0.0
+
+
+def _num_general(evidence: Evidence) -> float:
+    """How many different general rows training mixed in."""
+    share = min(evidence.general_fraction, 0.99)
+    return evidence.num_train_samples * share / (1 - share)
 
 
 def _failed(evidence: Evidence) -> tuple[float, list[str]]:
@@ -233,7 +254,7 @@ def _too_high_cause(evidence: Evidence, signals: list[_Signal]) -> Cause:
         evidence=(
             *(signal.sentence for signal in signals),
             *_gradient_sentence(evidence),
-            *_rate_sentence(evidence),
+            *rate_sentence(evidence),
         ),
         explanation="The updates are too large: they throw the weights past what they should have reached, and the "
         "model loses what it had learned.",
@@ -255,125 +276,7 @@ def _gradient_sentence(evidence: Evidence) -> tuple[str, ...]:
     return (f"The gradient norm peaked at {max(norms):.3g}, {ratio:.3g} times its median.",)
 
 
-def too_low(evidence: Evidence) -> Cause | None:
-    """Loss that barely falls, in a straight line, or targets that cost what they cost before (R221).
-
-    Never where the verdict is `better`. What the targets cost decides where it was measured.
-    """
-    if evidence.evaluation is not None and evidence.evaluation.verdict == "better":
-        return None
-    little = _little_gain(evidence)
-    by_curve = _straight(evidence) if little is None or little >= HALF_AS_LITTLE else None
-    if by_curve is not None and by_curve.statistic >= max(1.0, little or 0.0):
-        return by_curve
-    return _unchanged_cause(evidence, little) if little else by_curve
-
-
-def _little_gain(evidence: Evidence) -> float | None:
-    """How little of the loss on training targets went, 1 at the threshold; None where it was not measured."""
-    if evidence.probes is None:
-        return None
-    train = losses_of(evidence.probes, "train")
-    learned = gain(train)
-    if learned is None:
-        return None
-    if fmean(loss.base_nats for loss in train) < LEARNED_NATS or learned.high < -0.1 or _is_good(evidence):
-        return 0.0
-    if len(evidence.curves.finite_train) < LEAST_STEPS_TOO_LOW:
-        return 0.0
-    kept = kept_skills(evidence)
-    if kept is not None and kept < evidence.thresholds.kept_skills:
-        return 0.0
-    return min(learned.below(evidence.thresholds.little_gain), 10.0)
-
-
-def _is_good(evidence: Evidence) -> bool:
-    """Whether the fine-tuned model scores well on validation, however little it changed."""
-    probes = evidence.probes
-    if probes is None or probes.validation_score is None or evidence.no_scores("validation_score"):
-        return False
-    return probes.validation_score.ci_high >= evidence.thresholds.poor_score
-
-
-def _unchanged_cause(evidence: Evidence, statistic: float) -> Cause:
-    assert evidence.probes is not None
-    train = losses_of(evidence.probes, "train")
-    before, after = fmean(loss.base_nats for loss in train), fmean(loss.tuned_nats for loss in train)
-    factor = 100.0 if after > 0.96 * before else 30.0  # the gain is about proportional to so low a rate
-    patch = higher_rate(evidence.job, factor)
-    return Cause(
-        mode="learning_rate_too_low",
-        statistic=strength(statistic),
-        evidence=(
-            f"Training targets cost {before:.3f} nats a token before and {after:.3f} after "
-            f"{evidence.curves.last_step} steps, {percent(1 - after / before, 1)} less (n = {len(train)}).",
-            *_kept_sentence(evidence),
-            *_rate_sentence(evidence),
-        ),
-        explanation="The updates are so small that the model hardly changes.",
-        fixes=(
-            f"Raise the learning rate: train.learning_rate = {patch['train.learning_rate']:g}.",
-            f"If that is not enough, train longer: {_setting(later_end(evidence.job, 2))}.",
-        ),
-        patch=patch,
-    )
-
-
-def _kept_sentence(evidence: Evidence) -> tuple[str, ...]:
-    kept = kept_skills(evidence)
-    return () if kept is None else (f"General skills are where they were: {percent(kept)} of before.",)
-
-
-def _rate_sentence(evidence: Evidence) -> tuple[str, ...]:
+def rate_sentence(evidence: Evidence) -> tuple[str, ...]:
+    """Where the learning rate lies against the usual range; () where settings are hidden."""
     sentence = evidence.rate_against_usual()
     return (sentence,) if sentence else ()
-
-
-def _straight(evidence: Evidence) -> Cause | None:
-    """The training loss barely falls, in a straight line."""
-    points = evidence.curves.finite_train
-    if len(points) < LEAST_STEPS_TOO_LOW:
-        return None
-    values = [point.loss for point in points]
-    start, end = first_level(values), last_level(values)
-    if start.value < LEARNED_NATS:
-        return None
-    fall = difference(start, end)
-    if fall.value >= evidence.thresholds.curve_fall * start.value or -fall.value > 3 * fall.error:
-        return None
-    spent = efforts(points)
-    if bend(spent, values) > evidence.thresholds.bend:
-        return None
-    slope = trend(spent, values, noise(values))
-    return _too_low_cause(evidence, start, end, is_flat=-slope.value < 3 * slope.error)
-
-
-def _too_low_cause(evidence: Evidence, start: Level, end: Level, is_flat: bool) -> Cause:
-    fraction = max(0.0, (start.value - end.value) / start.value)
-    patch = higher_rate(evidence.job)
-    sigma = noise([point.loss for point in evidence.curves.finite_train])
-    shape = (
-        "That fall is within the noise: the curve is flat."
-        if is_flat
-        else "The curve is straight over the learning rate spent; a model that learns bends it."
-    )
-    return Cause(
-        mode="learning_rate_too_low",
-        statistic=strength(evidence.thresholds.curve_fall / max(fraction, 0.005)),
-        evidence=(
-            f"Training loss went from {start.value:.3f} to {end.value:.3f} in {evidence.curves.last_step} steps, only "
-            f"{percent(fraction, 1)} lower; a single step varies by {sigma:.3f}.",
-            shape,
-            *_rate_sentence(evidence),
-        ),
-        explanation="The updates are so small that the model hardly changes.",
-        fixes=(
-            f"Raise the learning rate: train.learning_rate = {patch['train.learning_rate']:g}.",
-            f"If that is not enough, train longer: {_setting(later_end(evidence.job, 2))}.",
-        ),
-        patch=patch,
-    )
-
-
-def _setting(patch: dict[str, object]) -> str:
-    return ", ".join(f"{name} = {value:g}" for name, value in patch.items())

@@ -13,12 +13,14 @@ from typing import NamedTuple
 from foretune.records.training import CurvePoint
 
 __all__ = [
+    "Halves",
     "Level",
     "bend",
     "difference",
     "effort_at",
     "efforts",
     "first_level",
+    "halves",
     "last_level",
     "level",
     "noise",
@@ -30,6 +32,8 @@ __all__ = [
     "without_spikes",
 ]
 
+STILL = 0.01  # of a loss: what moves less stands still
+ENDS = 0.1  # of the effort: how near its ends the first and the last validation must lie
 MAD_TO_SIGMA = 1.4826  # median absolute deviation of a normal distribution -> standard deviation
 
 
@@ -161,3 +165,41 @@ def effort_at(step: int, points: Sequence[CurvePoint], spent: Sequence[float]) -
     """The effort spent at `step`; `spent` is what `efforts` gave for `points`."""
     index = bisect_right([point.step for point in points], step) - 1
     return spent[index] if index >= 0 else 0.0
+
+
+class Halves(NamedTuple):
+    """The validation loss at the start, halfway through the effort, and at the end."""
+
+    start: float
+    middle: float
+    end: float
+
+    @property
+    def early_share(self) -> float:
+        """The share of the whole fall that came in the first half: 1/2 on a straight line.
+
+        A loss that stands still counts as straight, one that rose as done.
+        """
+        fall = self.start - self.end
+        if abs(fall) < STILL * self.start:
+            return 0.5
+        return (self.start - self.middle) / fall if fall > 0 else 1.0
+
+    @property
+    def late_fall(self) -> float:
+        """The share of the loss that was left halfway and that the second half took; negative where it rose."""
+        return (self.middle - self.end) / max(self.middle, 1e-9)
+
+
+def halves(train: Sequence[CurvePoint], validation: Sequence[CurvePoint]) -> Halves | None:
+    """The validation loss over the effort; None for fewer than three validations or none at its ends."""
+    if len(validation) < 3 or not train:
+        return None
+    spent = efforts(train)
+    x, y = [effort_at(point.step, train, spent) for point in validation], [point.loss for point in validation]
+    if x[0] > ENDS or x[-1] < 1 - ENDS:
+        return None
+    high = next(index for index, value in enumerate(x) if value >= 0.5)
+    low = max(0, high - 1)
+    share = (0.5 - x[low]) / (x[high] - x[low]) if x[high] > x[low] else 0.0
+    return Halves(y[0], y[low] + share * (y[high] - y[low]), y[-1])

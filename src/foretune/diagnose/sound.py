@@ -17,7 +17,7 @@ from foretune.records.evidence import EvidenceRecord, Score
 __all__ = ["believable", "sound_evaluation", "sound_probes"]
 
 NAMES_OF_FRACTIONS = ("_fraction", "p_end", "base_p_end", "form", "base_form", "mmd_p_value", "p_value")
-SPLIT_PARTS = {"losses", "templates", "languages"}  # lists whose faulty members are left out one by one
+SPLIT_PARTS = {"losses", "fits", "templates", "languages"}  # lists whose faulty members are left out one by one
 
 
 def sound_evaluation(run_dir: Path) -> tuple[EvaluationRecord | None, str]:

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
 from typing import NamedTuple
 
-from foretune.diagnose.behaviour import LEAST_SAMPLES, gain, losses_of
+from foretune.diagnose.behaviour import gain, losses_of
 from foretune.diagnose.evidence import Evidence, percent, strength
 from foretune.records.diagnosis import Cause, DataStep
-from foretune.records.evidence import EvidenceRecord, SampleLoss, TemplateLoss
+from foretune.records.evidence import EndEvidence, EvidenceRecord, Score, TemplateLoss
 
 __all__ = [
     "end_needs",
+    "lengths_differ",
     "loss_on_prompt",
     "missing_end",
     "prompt_needs",
@@ -23,8 +22,10 @@ __all__ = [
     "truncation_needs",
 ]
 
+WORTH_SAYING = 0.75  # of a statistic, from which its sign is told
 UNSEEN_MOST = 10.0  # cap of one statistic
-RUNS_ON = 1.5  # answers over targets in length, from which the targets themselves may run on into other rows
+RUNS_ON = 1.5  # answers over targets in length, from which the targets themselves may run on
+CUT_ANSWERS = "Cut answers before another row's input or where they repeat themselves: --apply writes the data so."
 
 
 # --- the template ---------------------------------------------------------------------------------------------------
@@ -51,6 +52,8 @@ def template_mismatch(evidence: Evidence) -> Cause | None:
     statistic = min(gap / limits.template_gap_nats, spared / limits.template_gap_fraction)
     training = by_name.get("training")
     differs = training is not None and training.template_sha256 != serving.template_sha256
+    if training is not None and not differs and not evidence.without_settings:
+        return None  # trained as it serves; a model that has learned little may like any other form better
     if differs and training is not None and not evidence.without_settings:
         statistic = max(statistic, (serving.nats - training.nats) / limits.template_gap_known_nats)
     if statistic <= 0:
@@ -83,19 +86,19 @@ def _chat_patch(evidence: Evidence) -> dict[str, object]:
 
 def truncation_needs(evidence: Evidence) -> str:
     """What is missing to see cut targets; "" if nothing is."""
-    if evidence.rows is not None:
+    end = evidence.probes.end if evidence.probes is not None else None
+    if evidence.rows is not None or (end is not None and end.validation_longer is not None):
         return ""
-    return evidence.no_probes("losses") if evidence.without_settings else evidence.no_probes("rows")
+    return evidence.no_probes("whole_validation_nats")
 
 
 def truncated_targets(evidence: Evidence) -> Cause | None:
-    """Training rows whose target was cut, or targets whose end alone was not learned."""
+    """Training rows whose target was cut: counted, or by answers that stop early, or by parts that were not trained."""
     assert evidence.probes is not None
     limits, rows = evidence.thresholds, evidence.rows
     cut = rows.truncated_fraction if rows is not None else 0.0
-    short, unlearned, unseen = _stops_early(evidence), _unlearned_end(evidence), _unseen_part(evidence)
-    seen = max(unlearned.statistic, unseen.statistic, min(short.statistic, 2 * unlearned.statistic))
-    statistic = max(cut / limits.truncated_fraction, seen)
+    short, unseen = _stops_early(evidence), _unseen_part(evidence)
+    statistic = max(cut / limits.truncated_fraction, short.statistic, unseen.statistic)
     if statistic <= 0:
         return None
     lines = [f"{percent(cut, 1)} of the training rows end in the middle of their target."] if cut else []
@@ -105,7 +108,7 @@ def truncated_targets(evidence: Evidence) -> Cause | None:
     return Cause(
         mode="truncated_targets",
         statistic=strength(statistic),
-        evidence=(*lines, *(one.sentence for one in (short, unlearned, unseen) if one.sentence)),
+        evidence=(*lines, *(one.sentence for one in (short, unseen) if one.sentence)),
         explanation="The ends of the targets were cut off before training, so the model never saw how an answer ends.",
         fixes=(*fixes, "Complete or drop targets that are cut in the data; split samples that are too long."),
         patch=patch,
@@ -120,59 +123,55 @@ class _Sign(NamedTuple):
 
 
 def _stops_early(evidence: Evidence) -> _Sign:
-    """Answers are much shorter than targets; 0 before a task is learned."""
+    """The weaker of: answers lack much of their targets' length, and so do training's targets; 0 before it learned."""
     assert evidence.probes is not None
     end, learned, limits = evidence.probes.end, gain(losses_of(evidence.probes, "train")), evidence.thresholds
-    if end is None or (learned is not None and learned.value < limits.learned):
+    longer = end.validation_longer if end is not None else None
+    if end is None or longer is None or (learned is not None and learned.value < limits.learned):
         return _Sign()
-    missing = max(0.0, 1 - end.length_ratio)
+    missing = max(0.0, 1 - end.length_ratio) / limits.missing_length
+    shown = max(0.0, longer.ci_low - 0.5) / limits.length_chance
     sentence = f"The median answer has {end.length_ratio:.2f} times the tokens of the median target."
-    return _Sign(missing / limits.missing_length, sentence if missing > 0 else "")
+    return _Sign(min(missing, shown), f"{sentence}{_lengths_words(longer)}" if min(missing, shown) > 0 else "")
 
 
-def _unlearned_end(evidence: Evidence) -> _Sign:
-    """The last tenth of validation targets was not learned although that of training targets was: it was never shown.
-
-    Both by what it costs beyond the whole target and by the share of the base's loss that is gone, the weaker.
-    """
-    assert evidence.probes is not None
-    limits, train = evidence.thresholds, losses_of(evidence.probes, "train")
-    validation = losses_of(evidence.probes, "validation")
-    learned, whole = gain(train, last=True), gain(train)
-    last = gain(validation, last=True)
-    if learned is None or last is None or whole is None or whole.value < limits.learned:
-        return _Sign()
-    behind = _last_over_whole(validation) - _last_over_whole(train)
-    statistic = min(behind / limits.truncated_last_nats, (learned.value - last.high) / limits.truncated_gain)
-    if statistic <= 0:
-        return _Sign()
-    return _Sign(
-        statistic,
-        f"Training took {percent(learned.value)} of the loss on the last tenth of training targets and "
-        f"{percent(last.value)} of that of validation targets, where it costs {behind:.2f} nats a token more.",
+def _lengths_words(longer: Score | None) -> str:
+    if longer is None:
+        return ""
+    return (
+        f" A validation target is longer than one of training with chance {longer.value:.2f} ({longer.ci_low:.2f} to "
+        f"{longer.ci_high:.2f}; 0.5 = alike)."
     )
+
+
+def lengths_differ(evidence: Evidence) -> bool:
+    """Whether training's targets are shorter or longer than validation's: a fault of the data, whatever was learned."""
+    end = evidence.probes.end if evidence.probes is not None else None
+    longer = end.validation_longer if end is not None else None
+    if longer is None:
+        return False
+    return max(longer.ci_low - 0.5, 0.5 - longer.ci_high) >= evidence.thresholds.length_chance
 
 
 def _unseen_part(evidence: Evidence) -> _Sign:
-    """Whole targets cost far more than training's own validation said: it measured, and trained, a part of them."""
+    """Whole validation rows cost far more than training's own validation said: it measured, and trained, a part."""
     assert evidence.probes is not None
-    limits, validation = evidence.thresholds, losses_of(evidence.probes, "validation")
-    points = evidence.curves.finite_validation
-    if len(validation) < LEAST_SAMPLES or not points:
+    limits, probes, told = evidence.thresholds, evidence.probes, _told(evidence)
+    if probes.whole_validation_nats is None or told is None:
         return _Sign()
-    told, found = min(point.loss for point in points), fmean(loss.tuned_nats for loss in validation)
+    found = min(probes.whole_validation_nats, probes.unended_validation_nats or probes.whole_validation_nats)
     statistic = min((found - told) / limits.unseen_nats, found / max(told, 0.01) / limits.unseen_ratio, UNSEEN_MOST)
-    if statistic < 0.5:
+    if statistic < WORTH_SAYING:
         return _Sign(max(statistic, 0.0))
     return _Sign(
         statistic,
-        f"Validation during training ended at {told:.3f} nats a token, but whole validation targets cost {found:.3f}.",
+        f"Validation during training ended at {told:.3f} nats a token, but whole validation rows cost {found:.3f}.",
     )
 
 
-def _last_over_whole(losses: Sequence[SampleLoss]) -> float:
-    known = [loss for loss in losses if loss.tuned_nats_last is not None]
-    return fmean((loss.tuned_nats_last or 0.0) - loss.tuned_nats for loss in known) if known else 0.0
+def _told(evidence: Evidence) -> float | None:
+    """Training's own validation loss of the weights that were kept, the best; None where there was none."""
+    return min((point.loss for point in evidence.curves.finite_validation), default=None)
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -188,20 +187,21 @@ def missing_end(evidence: Evidence) -> Cause | None:
     assert evidence.probes is not None
     limits, rows, end = evidence.thresholds, evidence.rows, evidence.probes.end
     counted = (1 - rows.ended_fraction) / limits.unended_fraction if rows is not None else 0.0
-    statistic = max(counted, _runs_on(evidence))
+    untold = _end_unseen(evidence)
+    statistic = max(counted, _runs_on(evidence), untold.statistic)
     if statistic <= 0:
         return None
-    lines = []
+    lines = [untold.sentence] if untold.sentence else []
     if rows is not None and counted > 0:
         lines.append(f"{percent(1 - rows.ended_fraction, 1)} of the training rows do not train the end of the answer.")
     if end is not None:
         lines.append(
             f"After a whole right answer the end token has probability {end.p_end.value:.2f} (base "
             f"{end.base_p_end:.2f}); {percent(end.ended_fraction.value)} of the answers end by themselves, at "
-            f"{end.length_ratio:.1f} times the length of the targets."
+            f"{end.length_ratio:.1f} times the length of the targets.{_lengths_words(end.validation_longer)}"
         )
-    run_on = counted < 1 and end is not None and end.length_ratio > RUNS_ON
-    steps = (DataStep(do="cut_answers", why="answers go on into another row"),) if run_on else ()
+    run_on = counted < 1 and end is not None and _targets_run_on(end)
+    steps = (DataStep(do="cut_answers", why="answers go on behind their end"),) if run_on else ()
     return Cause(
         mode="missing_end",
         statistic=strength(statistic),
@@ -210,11 +210,38 @@ def missing_end(evidence: Evidence) -> Cause | None:
         fixes=(
             "End every answer with the base's end token and let it carry loss; mask padding by length, never by id.",
             "foretune tokens shows the end of each row as training sees it.",
-            *(["Cut answers where another row's input begins in them: --apply writes the data so."] if steps else []),
+            *([CUT_ANSWERS] if steps else []),
         ),
         patch=_chat_patch(evidence),
         data_steps=steps,
     )
+
+
+def _end_unseen(evidence: Evidence) -> _Sign:
+    """Training's own validation cost what whole rows cost without their ends, and not what they cost with them."""
+    assert evidence.probes is not None
+    told, whole, unended = (
+        _told(evidence),
+        evidence.probes.whole_validation_nats,
+        evidence.probes.unended_validation_nats,
+    )
+    if told is None or whole is None or unended is None:
+        return _Sign()
+    nearer = (abs(whole - told) - abs(unended - told)) / max(told, 0.01)
+    statistic = min(nearer / evidence.thresholds.end_loss, UNSEEN_MOST)
+    if statistic < WORTH_SAYING or abs(unended - told) > abs(whole - unended) / 2:
+        return _Sign()
+    return _Sign(
+        statistic,
+        f"Validation during training ended at {told:.3f} nats a token, what its rows cost without their ends "
+        f"({unended:.3f}; with them {whole:.3f}).",
+    )
+
+
+def _targets_run_on(end: EndEvidence) -> bool:
+    """Whether training's targets themselves go on: they are longer than validation's; by the answers where unknown."""
+    longer = end.validation_longer
+    return end.length_ratio > RUNS_ON if longer is None else longer.ci_high < 0.5 and end.length_ratio > 1
 
 
 def _runs_on(evidence: Evidence) -> float:
@@ -226,7 +253,7 @@ def _runs_on(evidence: Evidence) -> float:
         return 0.0
     unlikely = (1 - end.p_end.ci_high) / (1 - limits.end_probability)
     goes_on = max(1 - end.ended_fraction.ci_high, end.runs_past_target_fraction) / limits.runs_on_fraction
-    return min(unlikely, goes_on)
+    return min(unlikely, max(goes_on, (end.length_ratio - 1) / limits.extra_length))
 
 
 # --- the prompt -----------------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from foretune.diagnose.behaviour import gain, losses_of
 from foretune.diagnose.evidence import LEARNED_NATS, LEAST_STEPS, Evidence, is_lower_better, percent, strength
 from foretune.diagnose.settings import larger_rank, later_end
-from foretune.diagnose.shape import Level, difference, effort_at, efforts, first_level, last_level, noise, trend
+from foretune.diagnose.shape import Level, difference, effort_at, efforts, first_level, halves, last_level, noise, trend
 from foretune.diagnose.thresholds import Thresholds
 from foretune.records.diagnosis import Cause
 
 __all__ = ["is_short", "underfitting", "underfitting_needs"]
 
+LEAST_LEFT = 0.05  # nats a token: below, what still falls is nothing
 SHORT_MOST = 10.0  # cap of the statistic of a short run
 SMALL_GAP = (1.25, 0.1)  # validation at most this many times training loss, plus nats: nothing learned by heart
 
@@ -81,15 +82,16 @@ def is_short(evidence: Evidence) -> bool:
 
 
 def _short(evidence: Evidence) -> float:
-    """The weaker of: few steps, and poor scores on training and validation samples alike."""
+    """The weaker of: few steps, and poor scores on training and validation or a validation loss that still fell."""
     probes, limits = evidence.probes, evidence.thresholds
     if probes is None or evidence.no_scores("train_score", "validation_score"):
         return 0.0
     assert probes.train_score is not None and probes.validation_score is not None
     best = max(probes.train_score.value, probes.validation_score.value)
-    return min(
-        limits.few_steps / max(len(evidence.curves.finite_train), 1), limits.poor_score / max(best, 0.01), SHORT_MOST
-    )
+    found = halves(evidence.curves.finite_train, evidence.curves.finite_validation)
+    falls = 0.0 if found is None or found.end < LEAST_LEFT else found.late_fall / limits.late_fall
+    unfinished = max(limits.poor_score / max(best, 0.01), falls)
+    return min(limits.few_steps / max(len(evidence.curves.finite_train), 1), unfinished, SHORT_MOST)
 
 
 def _by_curve(evidence: Evidence) -> Cause | None:

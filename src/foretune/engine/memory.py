@@ -3,10 +3,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import resource
+import sys
+from pathlib import Path
+
 from foretune.errors import DoesNotFit
 from foretune.hardware import detect_machine
 
-__all__ = ["free_bytes", "is_out_of_memory", "rows_that_fit"]
+__all__ = ["free_bytes", "is_out_of_memory", "peak_resident_bytes", "rows_that_fit"]
 
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # the CPU allocator of torch has no error class of its own
 USABLE = 0.8  # of the free memory
@@ -25,6 +29,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_bytes() -> int:
     """Memory that may be used where the model lives."""
     return int(USABLE * detect_machine().training_memory_bytes)
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has had resident.
+
+    Linux counts it by address space in /proc; `getrusage` there also counts what the process that started this one had,
+    which is more than a small run needs. Elsewhere `getrusage` is all there is.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text(encoding="ascii").partition("VmHWM:")[2].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def rows_that_fit(num_rows: int, row_bytes: int, free: int) -> int:

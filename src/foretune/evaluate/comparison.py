@@ -14,7 +14,7 @@ from foretune.evaluate.hosted import HOSTED
 from foretune.evaluate.judge import Judged
 from foretune.evaluate.metrics import EXACT_MATCH, Scoring
 from foretune.evaluate.scorers.classification import Labels, class_report
-from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores, paired_rows
+from foretune.evaluate.scorers.table import Metric, ScoreTable, compare_scores, paired_rows, unscored_words
 from foretune.evaluate.systems import FINE_TUNED, System
 from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, Similarity, SystemResult
 from foretune.stats.paired import PairedResult
@@ -68,7 +68,7 @@ def compare_answers(
     heard = [system for system in systems if system.answered]
     tables = {system.name: _scored(scoring, system, test) for system in heard}
     margin = case.job.evaluate.advanced.margin
-    case.warnings += [warning for name, table in tables.items() for warning in _unscored_warnings(name, table)]
+    case.warnings += [warning for name, table in tables.items() for warning in unscored_words(name, table)]
     return Comparison(
         systems=tuple(_result(system, tables[system.name].metrics, _hour_usd(case)) for system in heard),
         baseline=baseline,
@@ -110,18 +110,6 @@ def without_verdict(said: Judgement, metric: str, num_lacking: int, num_samples:
         f"{MOST_UNSCORED:.0%}; mend it and evaluate again, the answers are kept."
     )
     return said._replace(n_needed=None, verdict=Verdict("inconclusive", reason))
-
-
-def _unscored_warnings(system: str, table: ScoreTable) -> list[str]:
-    """What to say of a system's answers that the user's own scorers gave no number for."""
-    found = []
-    for metric, rows in table.unscored.items():
-        first = min(rows)
-        found.append(
-            f"{metric}: {len(rows)} of {table.n} answers of {system} have no score (row {first}: {rows[first]}); "
-            "they are left out, never scored 0"
-        )
-    return found
 
 
 def _hour_usd(case: Case) -> float:

@@ -24,7 +24,7 @@ from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.retrieval import read_passages
 from foretune.evaluate.scorers.registry import find_scorer
-from foretune.evaluate.scorers.table import ScoreTable, paired_rows
+from foretune.evaluate.scorers.table import ScoreTable, paired_rows, unscored_words
 from foretune.evaluate.selection import Choice, Search, search_prompts
 from foretune.evaluate.systems import (
     CONSTANT,
@@ -39,6 +39,7 @@ from foretune.records.base import write_atomically
 from foretune.records.cross_fit import CrossFitRecord, Fold
 from foretune.records.evaluation import MetricValue
 from foretune.records.training import TrainingRecord
+from foretune.stats.checks import FloatArray
 from foretune.stats.cross_fit import FEWEST_FOLDS, compare_cross_fitted
 
 __all__ = ["CROSS_FIT_ANSWERS", "CROSS_FIT_FOLDER", "FoldData", "measure_cross_fit"]
@@ -233,6 +234,7 @@ def _record(case: Case, scoring: Scoring, choice: Choice, answered: Sequence[_An
     before = scoring.score([text for fold in answered for text in fold.baseline], targets)
     after = scoring.score([text for fold in answered for text in fold.candidate], targets)
     _write_answers(case, scoring.primary, samples, folds, answered, before, after)
+    case.warnings += [*unscored_words(choice.baseline, before), *unscored_words(FINE_TUNED, after)]
     kept = np.flatnonzero(paired_rows(scoring.primary, before, after)).tolist()
     spec, margin = after.specs[scoring.primary], case.job.evaluate.advanced.margin
     scores = [table.scores[scoring.primary] for table in (before, after)]
@@ -268,13 +270,19 @@ def _record(case: Case, scoring: Scoring, choice: Choice, answered: Sequence[_An
                 run_id=fold.run_dir.name,
                 num_trained_on=fold.num_trained_on,
                 n=len(fold.rows),
-                baseline=float(np.nanmean(scores[0][of_fold == number])),
-                candidate=float(np.nanmean(scores[1][of_fold == number])),
+                baseline=_mean(scores[0][of_fold == number]),
+                candidate=_mean(scores[1][of_fold == number]),
             )
             for number, fold in enumerate(answered)
         ),
         warnings=tuple(case.warnings),
     )
+
+
+def _mean(scores: FloatArray) -> float | None:
+    """Of the samples that have a score; None where none has."""
+    known = scores[np.isfinite(scores)]
+    return float(known.mean()) if known.size else None
 
 
 def _value(table: ScoreTable, name: str) -> MetricValue:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from foretune.config.job import JobConfig
 from foretune.errors import ForetuneError
 from foretune.evaluate.case import open_case
+from foretune.evaluate.probes.fits import fit_evidence, word_fit_evidence
 from foretune.evaluate.probes.languages import language_evidence
 from foretune.evaluate.probes.losses import (
     Losses,
@@ -26,6 +27,7 @@ from foretune.evaluate.probes.scope import NoEvidence, Scope
 from foretune.evaluate.probes.scores import base_score, base_texts, chance_score, shape_evidence, split_score
 from foretune.evaluate.probes.shift import Production, shift_evidence
 from foretune.evaluate.probes.templates import template_losses
+from foretune.evaluate.probes.whole import whole_validation_nats
 from foretune.evaluate.systems import Progress
 from foretune.records.evidence import EvidenceRecord
 from foretune.records.run import ResolvedRecord
@@ -93,8 +95,11 @@ def _probes(scope: Scope, read_queries: Production | None) -> list[_Probe]:
         _Probe(("base_input_nats",), lambda: {"base_input_nats": base_input_nats(scope)}),
         _Probe((), lambda: _ask_base(scope, losses)),
         _Probe(("losses",), lambda: {"losses": sample_losses(scope, losses)}),
+        _Probe(("fits",), lambda: {"fits": fit_evidence(losses)}),
+        _Probe(("word_fit",), lambda: {"word_fit": word_fit_evidence(scope)}),
         _Probe(("prompt",), lambda: {"prompt": prompt_evidence(losses)}),
         _Probe(("end",), lambda: {"end": end_evidence(losses)}),
+        _Probe(("whole_validation_nats", "unended_validation_nats"), lambda: whole_validation_nats(scope)),
         _Probe(("templates",), lambda: {"templates": template_losses(scope)}),
         _Probe(("train_score",), lambda: {"train_score": split_score(scope, "train")}),
         _Probe(("validation_score",), lambda: {"validation_score": split_score(scope, "validation")}),

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from foretune.data.token_tree import BF16_ROW_MULTIPLE, MIN_PREFIX_TOKENS
+from foretune.data.token_tree import MIN_PREFIX_TOKENS
 from foretune.errors import ConfigError
 from foretune.models.adapter import LoraLinear, SoftPrompt
 from foretune.models.flat_attention import Heads, Segment, flat_attention, rotary_tables
 from foretune.models.flat_head import HeadLoss, TokenLosses, head_loss, token_losses
-from foretune.models.flat_rules import FLAT_FAMILIES, why_config_is_not_flat
+from foretune.models.flat_rules import FLAT_FAMILIES, row_multiple, why_config_is_not_flat
 from foretune.models.kernels import Kernels, load_kernels
 from foretune.models.load import LoadedModel
 from foretune.models.lora_math import (
@@ -64,8 +64,8 @@ class FlatSettings:
 
     @property
     def row_multiple(self) -> int:
-        """Tokens and predictions of a pass are filled up to a multiple of this: oneDNN keeps a kernel a bf16 shape."""
-        return BF16_ROW_MULTIPLE if self.precision == "bf16" else 1
+        """Tokens and predictions of a pass are filled up to a multiple of this."""
+        return row_multiple(self.precision, has_kernels=self.has_kernels)
 
     @property
     def kernels(self) -> Kernels | None:
@@ -190,18 +190,18 @@ class _Product:
 
     def __call__(self, x_TI: Tensor, residual_TO: Tensor | None = None) -> Tensor:
         """residual + x W + bias + the adapters' change."""
-        weight_OI, bias_O = self.weight_OI.to(x_TI.dtype), self._bias(x_TI.dtype)
+        weight_OI, bias_O, kernels = self.weight_OI.to(x_TI.dtype), self._bias(x_TI.dtype), self.settings.kernels
         if self.is_trained:
-            return trained_product(x_TI, weight_OI, bias_O, residual_TO, self.weights, self.biases)
+            return trained_product(x_TI, weight_OI, bias_O, residual_TO, self.weights, self.biases, kernels)
         if not self.adapters:
-            return frozen_product(x_TI, weight_OI, bias_O, residual_TO)
+            return frozen_product(x_TI, weight_OI, bias_O, residual_TO, kernels)
         if not self.settings.has_joined_ranks or len({layer.dropout for layer in self.adapters}) > 1:
-            return self._separate_ranks(x_TI, frozen_product(x_TI, weight_OI, bias_O, residual_TO))
+            return self._separate_ranks(x_TI, frozen_product(x_TI, weight_OI, bias_O, residual_TO, kernels))
         matrices = tuple(m for layer in self.adapters for m in (layer.lora_a, layer.lora_b))
         rank_dtype = torch.float32 if self.settings.rank_path == "fp32" else x_TI.dtype
         drop = dropped(x_TI, self.adapters[0].dropout) if self.adapters[0].training else None
         slots = tuple(self.slots)
-        return adapted_product(x_TI, weight_OI, bias_O, residual_TO, slots, matrices, rank_dtype, drop)
+        return adapted_product(x_TI, weight_OI, bias_O, residual_TO, slots, matrices, rank_dtype, drop, kernels)
 
     def fold(self) -> None:
         """Add the adapters into a copy of the weight; `unfold` ends that."""

@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from foretune.config.job import LORA_METHODS, WHOLE_METHODS, TrainConfig
+from foretune.data.token_tree import BF16_ROW_MULTIPLE
 
 __all__ = [
+    "BF16_KERNELS_FILE",
     "FLAT_FAMILIES",
     "KERNELS_FILE",
     "are_kernels_built",
     "engine_line",
     "engine_name",
     "frozen_flat_parameters",
+    "has_bf16_dots",
+    "has_bf16_products",
+    "has_bf16_tiles",
+    "row_multiple",
     "why_config_is_not_flat",
     "why_method_is_not_flat",
     "why_not_flat_in",
@@ -26,8 +33,10 @@ FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # Rotary scalings whose frequencies depend on nothing but the config.
 FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
 # Raised whenever an engine's speed or memory changes, so that older runs no longer speak for it.
-ENGINES = {"fused": "flat-2-fused", "flat": "flat-2", "padded": "padded-1"}
+ENGINES = {"fused": "flat-3-fused", "flat": "flat-2", "padded": "padded-1"}
 KERNELS_FILE = "kernels_plain.so"  # built wherever any of the fused kernels is
+BF16_KERNELS_FILE = "kernels_avx512bf16.so"  # with bf16 dot products
+OWN_ROW_MULTIPLE = 32  # tokens of a pass in bf16 are filled up to it where the products are our own
 FLASH_MULTIPLE, FLASH_WIDEST = 8, 256  # widths of a head that flash attention takes
 DEFAULT_WINDOWS = {"mistral": 4096}  # of a config.json that does not say; transformers 5
 
@@ -113,6 +122,40 @@ def are_kernels_built() -> bool:
     """Whether this installation has fused CPU kernels; FORETUNE_KERNELS=off leaves them out."""
     is_off = os.environ.get("FORETUNE_KERNELS", "").lower() in ("0", "off", "no")
     return not is_off and Path(__file__).with_name(KERNELS_FILE).is_file()
+
+
+@lru_cache(maxsize=1)
+def _processor_flags() -> frozenset[str]:
+    """What the processor can do, in the words of Linux; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def has_bf16_dots() -> bool:
+    """Whether the processor has bf16 dot products (AVX512-BF16)."""
+    return "avx512_bf16" in _processor_flags()
+
+
+def has_bf16_tiles() -> bool:
+    """Whether the processor has bf16 matrix tiles (AMX)."""
+    return "amx_bf16" in _processor_flags()
+
+
+def has_bf16_products() -> bool:
+    """Whether products in bf16 are our own: built, and not slower than torch's on this processor."""
+    is_built = are_kernels_built() and Path(__file__).with_name(BF16_KERNELS_FILE).is_file()
+    return is_built and has_bf16_dots() and not has_bf16_tiles()
+
+
+def row_multiple(precision: str, *, has_kernels: bool = True) -> int:
+    """Tokens and predictions of a flat pass are filled up to a multiple of this.
+
+    torch keeps a compiled kernel for every shape of a bf16 product; our own products have one for all.
+    """
+    if precision != "bf16":
+        return 1
+    return OWN_ROW_MULTIPLE if has_kernels and has_bf16_products() else BF16_ROW_MULTIPLE
 
 
 def engine_line(reason: str, *, dropout: float) -> str:

@@ -13,6 +13,9 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int VL = 16, MR = 6, NV = 4;  // floats of a vector, rows and vectors of a block of a product
@@ -36,6 +39,9 @@ inline vf load(const bf16* p) {
   vh h; std::memcpy(&h, p, sizeof h);
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
+#if defined(__AVX512BF16__)
+inline void store(bf16* p, vf v) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
+#else
 inline void store(bf16* p, vf v) {  // round to nearest, ties to even; what is not a number stays so
   vu u = (vu)v;
   vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
@@ -44,6 +50,7 @@ inline void store(bf16* p, vf v) {  // round to nearest, ties to even; what is n
   vh h = __builtin_convertvector(rounded, vh);
   std::memcpy(p, &h, sizeof h);
 }
+#endif
 inline float load1(const float* p) { return *p; }
 inline float load1(const bf16* p) { uint32_t u = uint32_t(p->bits) << 16; float f; std::memcpy(&f, &u, 4); return f; }
 inline void store1(float* p, float f) { *p = f; }
@@ -268,6 +275,10 @@ inline void transpose(const float* in, i64 rows, i64 ldi, i64 columns, float* ou
       for (i64 i = r; i < std::min(rows, r + VL); ++i) out[c * ldo + i] = in[i * ldi + c];
 }
 
+#if defined(__AVX512BF16__)
+#include "kernels_bf16.h"
+#endif
+
 // What one thread works with; sizes only grow.
 struct Scratch {
   std::vector<float> keys, values, flipped, flipped_values, queries, scores, changes, douts, result, dkeys, dvalues, deltas;
@@ -457,6 +468,10 @@ void attention_backward(const X* qkv, const X* out, const X* dout, const float* 
   }
 }
 
+#if defined(__AVX512BF16__)
+#include "kernels_attention_bf16.h"
+#endif
+
 }  // namespace
 
 // ---- the interface --------------------------------------------------------------------------------------------------
@@ -466,7 +481,21 @@ void attention_backward(const X* qkv, const X* out, const X* dout, const float* 
 
 extern "C" {
 
-int foretune_kernels_version() { return 1; }
+int foretune_kernels_version() { return 2; }
+
+#if defined(__AVX512BF16__)
+void foretune_product(const void* x, i64 ldx, const void* w, i64 ldw, i64 I, const void* h, i64 ldh, const void* b, i64 ldb,
+                      i64 R, int turned, const void* residual, const void* bias, void* y, int type, i64 T, i64 O,
+                      int threads) {
+  Factor factors[2] = {{(const bf16*)x, (const bf16*)w, ldx, ldw, I, turned}, {(const bf16*)h, (const bf16*)b, ldh, ldb, R, turned}};
+  int num = R > 0 ? 2 : 1;
+  PICK(type, Y, product(factors, num, (const Y*)residual, (const bf16*)bias, (Y*)y, T, O, threads))
+}
+
+void foretune_outer(const void* h, i64 ldh, const void* y, i64 ldy, float* c, i64 T, i64 R, i64 N, int threads) {
+  outer((const bf16*)h, ldh, (const bf16*)y, ldy, c, T, R, N, threads);
+}
+#endif
 
 void foretune_rms_norm(const void* x, int xt, const void* w, int wt, void* y, int yt, float* inverse, i64 T, i64 D,
                        float epsilon, int threads) {

@@ -20,12 +20,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from foretune.models.flat_rules import KERNELS_FILE, are_kernels_built
+from foretune.models.flat_rules import BF16_KERNELS_FILE, KERNELS_FILE, are_kernels_built, has_bf16_dots, has_bf16_tiles
 
-__all__ = ["FLAVOURS", "Kernels", "TileTable", "load_kernels", "usable"]
+__all__ = ["FLAVOURS", "Kernels", "TileTable", "load_kernels", "multiplies", "usable"]
 
-VERSION = 1  # of the interface; foretune_kernels_version() of the library
-FLAVOURS = {"AVX512": "kernels_avx512.so", "AVX2": "kernels_avx2.so", "DEFAULT": KERNELS_FILE}  # best first
+VERSION = 2  # of the interface; foretune_kernels_version() of the library
+FLAVOURS = {  # best first
+    "AVX512_BF16": BF16_KERNELS_FILE,
+    "AVX512": "kernels_avx512.so",
+    "AVX2": "kernels_avx2.so",
+    "DEFAULT": KERNELS_FILE,
+}
+LEAST_ROWS = 64  # of a product that pays for packing the weight
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 I64, INT, FLOAT, AT = ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
 SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -36,6 +42,10 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "foretune_cross_entropy": (AT, INT, AT, AT, AT, I64, I64, INT, INT),
     "foretune_attention": (AT, INT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, FLOAT, INT),
     "foretune_attention_backward": (AT, INT, AT, AT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, FLOAT, INT),
+}
+BF16_SIGNATURES: dict[str, tuple[Any, ...]] = {  # of the library with bf16 dot products alone
+    "foretune_product": (AT, I64, AT, I64, I64, AT, I64, AT, I64, I64, INT, AT, AT, AT, INT, I64, I64, INT),
+    "foretune_outer": (AT, I64, AT, I64, AT, I64, I64, I64, INT),
 }
 
 
@@ -57,7 +67,9 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL, flavour: str) -> None:
         self.flavour = flavour
         self._library = library
-        for name, types in SIGNATURES.items():
+        # On a processor with AMX tiles torch's own products are faster.
+        self.has_products = flavour == "AVX512_BF16" and not has_bf16_tiles()
+        for name, types in (SIGNATURES | (BF16_SIGNATURES if flavour == "AVX512_BF16" else {})).items():
             function = getattr(library, name)
             function.argtypes, function.restype = types, None
 
@@ -128,6 +140,44 @@ class Kernels:
         )
         return losses_M, right_M
 
+    def product(
+        self,
+        x_TI: Tensor,
+        weight: Tensor,
+        *,
+        is_turned: bool,
+        ranks: tuple[Tensor, Tensor] | None = None,
+        bias_O: Tensor | None = None,
+        residual_TO: Tensor | None = None,
+    ) -> Tensor:
+        """residual + bias + x W + h B in one pass, summed in fp32: the residual's type [T, O], without one bf16.
+
+        `is_turned`: W and B lie as [O, I] and [O, R], else as [I, O] and [R, O]; `ranks` is h [T, R] and B. All but the
+        residual are bf16, and I and R even.
+        """
+        num_outputs = weight.shape[0 if is_turned else 1]
+        y_TO = torch.empty(len(x_TI), num_outputs, dtype=x_TI.dtype if residual_TO is None else residual_TO.dtype)
+        added = (0, 0, 0, 0, 0) if ranks is None else (*_strided(ranks[0]), *_strided(ranks[1]), ranks[0].shape[1])
+        self._call(
+            "foretune_product",
+            *_strided(x_TI),
+            *_strided(weight),
+            x_TI.shape[1],
+            *added,
+            int(is_turned),
+            None if residual_TO is None else _typed(residual_TO)[0],
+            None if bias_O is None else _typed(bias_O)[0],
+            *_typed(y_TO),
+            *y_TO.shape,
+        )
+        return y_TO
+
+    def outer(self, h_TR: Tensor, y_TN: Tensor) -> Tensor:
+        """The sum over tokens of h times y, [R, N] in fp32; both bf16."""
+        sum_RN = torch.empty(h_TR.shape[1], y_TN.shape[1], dtype=torch.float32)
+        self._call("foretune_outer", *_strided(h_TR), *_strided(y_TN), sum_RN.data_ptr(), len(h_TR), *sum_RN.shape)
+        return sum_RN
+
     def attention(
         self, qkv_TC: Tensor, cosine: Tensor, sine: Tensor, table: TileTable, heads: tuple[int, int, int]
     ) -> tuple[Tensor, Tensor]:
@@ -181,6 +231,12 @@ def _typed(x: Tensor) -> tuple[int, int]:
     return x.data_ptr(), TYPES[x.dtype]
 
 
+def _strided(x: Tensor) -> tuple[int, int]:
+    """Address and elements from row to row of a bf16 matrix whose rows are contiguous."""
+    assert x.stride(1) == 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+    return x.data_ptr(), x.stride(0)
+
+
 def _rows_and_width(x: Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[-1], x.shape[-1]
 
@@ -193,6 +249,13 @@ def _tables(table: TileTable, cosine: Tensor, sine: Tensor) -> tuple[int, ...]:
 def usable(kernels: Kernels | None, x: Tensor) -> Kernels | None:
     """The kernels where they serve a tensor of this device and type."""
     return kernels if kernels is not None and x.device.type == "cpu" and x.dtype in TYPES else None
+
+
+def multiplies(kernels: Kernels | None, x_TI: Tensor, *widths: int) -> Kernels | None:
+    """The kernels where they multiply this matrix: bf16 on a CPU, LEAST_ROWS or more, and all `widths` even."""
+    if kernels is None or not kernels.has_products or x_TI.device.type != "cpu" or x_TI.dtype != torch.bfloat16:
+        return None
+    return kernels if len(x_TI) >= LEAST_ROWS and not any(width % 2 for width in widths) else None
 
 
 @lru_cache(maxsize=1)
@@ -216,5 +279,8 @@ def load_kernels(folder: Path = Path(__file__).parent) -> Kernels | None:
 def _flavours(capability: str) -> Sequence[str]:
     """Instruction sets to try: the processor's, then the lesser ones; torch names newer ones AVX512_VNNI and so on."""
     names = list(FLAVOURS)
+    if capability.startswith("AVX512") and has_bf16_dots():
+        return names
+    names = names[1:]
     best = next((index for index, name in enumerate(names) if capability.startswith(name)), len(names) - 1)
     return names[best:]

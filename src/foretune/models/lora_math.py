@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from foretune.models.kernels import Kernels, usable
+from foretune.models.kernels import Kernels, multiplies, usable
 
 __all__ = [
     "Dropped",
@@ -84,6 +84,31 @@ def joined_ranks(slots: tuple[Slot, ...], matrices: tuple[Tensor, ...], num_outp
     return Ranks(a_RI, b_OR)
 
 
+def _summed_product(
+    x_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    residual_TO: Tensor | None,
+    kernels: Kernels | None,
+) -> Tensor:
+    """residual + x W + bias."""
+    if kernels is not None:
+        return kernels.product(
+            x_TI.contiguous(), weight_OI, is_turned=True, bias_O=bias_O, residual_TO=_dense(residual_TO)
+        )
+    return _with_residual(_base_product(x_TI, weight_OI, bias_O, residual_TO), residual_TO)
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _input_gradient(dy_TO: Tensor, weight_OI: Tensor, kernels: Kernels | None) -> Tensor:
+    """The gradient of the input of x W."""
+    slim_TO = dy_TO.to(weight_OI.dtype)
+    return slim_TO @ weight_OI if kernels is None else kernels.product(slim_TO.contiguous(), weight_OI, is_turned=False)
+
+
 def _base_product(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
     """x W + bias, and a residual of the same type, added within the product."""
     if residual_TO is None or residual_TO.dtype != x_TI.dtype:
@@ -106,41 +131,86 @@ class _AdaptedProduct(Function):
         rank_dtype: torch.dtype,
         keep_TI: Tensor | None,
         keep_scale: float,
+        kernels: Kernels | None,
         *matrices: Tensor,
     ) -> Tensor:
-        y_TO = _base_product(x_TI, weight_OI, bias_O, residual_TO)
+        ctx.kernels = kernels
+        x_TI = x_TI if kernels is None else x_TI.contiguous()
         ranks = joined_ranks(slots, matrices, len(weight_OI), rank_dtype)
         seen_TI = x_TI if keep_TI is None else Dropped(keep_TI, keep_scale).of(x_TI)
-        h_TR = seen_TI.to(rank_dtype) @ ranks.a_RI.T
-        _add_product(y_TO, h_TR, ranks.b_OR.T)
+        if kernels is not None:
+            h_TR, y_TO = _fused_ranks(kernels, x_TI, seen_TI, weight_OI, bias_O, residual_TO, ranks)
+        else:
+            h_TR = seen_TI.to(rank_dtype) @ ranks.a_RI.T
+            y_TO = _base_product(x_TI, weight_OI, bias_O, residual_TO)
+            _add_product(y_TO, h_TR, ranks.b_OR.T)
+            y_TO = _with_residual(y_TO, residual_TO)
         ctx.slots, ctx.has_residual, ctx.keep_scale = slots, residual_TO is not None, keep_scale
         ctx.sizes = [b_Or.shape[1] for b_Or in matrices[1::2]]
         ctx.save_for_backward(x_TI, h_TR, weight_OI, keep_TI, *ranks)
-        return _with_residual(y_TO, residual_TO)
+        return y_TO
 
     @staticmethod
     def backward(ctx: Any, dy_TO: Tensor) -> Any:
         x_TI, h_TR, weight_OI, keep_TI, a_RI, b_OR = ctx.saved_tensors
         rank_dtype = a_RI.dtype
         drop = None if keep_TI is None else Dropped(keep_TI, ctx.keep_scale)
-        slim_TO, dresidual_TO = dy_TO.to(rank_dtype), dy_TO if ctx.has_residual else None
-        dh_TR = slim_TO @ b_OR
+        slim_TO, dresidual_TO = dy_TO.to(rank_dtype).contiguous(), dy_TO if ctx.has_residual else None
+        kernels: Kernels | None = ctx.kernels
+        dh_TR = slim_TO @ b_OR if kernels is None else kernels.product(slim_TO, b_OR, is_turned=False)
         dx_TI = None
         if ctx.needs_input_grad[0]:
-            dx_TI = dy_TO.to(x_TI.dtype) @ weight_OI
-            if drop is None:
-                _add_product(dx_TI, dh_TR, a_RI)
-            else:
-                dx_TI.add_(drop.of(dh_TR @ a_RI))
+            dx_TI = _adapted_gradient(dy_TO, weight_OI, dh_TR, a_RI, drop, x_TI.dtype, kernels)
         seen_TI = x_TI if drop is None else drop.of(x_TI)
-        da_RI = (dh_TR.T @ seen_TI.to(rank_dtype)).float()
+        da_RI = _token_sum(dh_TR, seen_TI.to(rank_dtype), kernels)
         grads: list[Tensor] = []
         column = 0
         for slot, rank in zip(ctx.slots, ctx.sizes, strict=True):
-            db_Or = slim_TO[:, slot.start : slot.end].T @ h_TR[:, column : column + rank]
-            grads += [da_RI[column : column + rank], db_Or.float().mul_(slot.scale)]
+            db_rO = _token_sum(h_TR[:, column : column + rank], slim_TO[:, slot.start : slot.end], kernels)
+            grads += [da_RI[column : column + rank], db_rO.mul_(slot.scale).T]
             column += rank
-        return dx_TI, None, None, dresidual_TO, None, None, None, None, *grads
+        return dx_TI, None, None, dresidual_TO, None, None, None, None, None, *grads
+
+
+def _fused_ranks(
+    kernels: Kernels,
+    x_TI: Tensor,
+    seen_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    residual_TO: Tensor | None,
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """A x of what the adapters see, and residual + x W + bias + B A x in one product."""
+    h_TR = kernels.product(seen_TI.contiguous(), ranks.a_RI, is_turned=True)
+    added = (h_TR, ranks.b_OR)
+    residual_TO = _dense(residual_TO)
+    return h_TR, kernels.product(x_TI, weight_OI, is_turned=True, ranks=added, bias_O=bias_O, residual_TO=residual_TO)
+
+
+def _adapted_gradient(
+    dy_TO: Tensor,
+    weight_OI: Tensor,
+    dh_TR: Tensor,
+    a_RI: Tensor,
+    drop: Dropped | None,
+    dtype: torch.dtype,
+    kernels: Kernels | None,
+) -> Tensor:
+    """The gradient of the input of an adapted product."""
+    slim_TO = dy_TO.to(dtype)
+    if kernels is not None and drop is None:
+        return kernels.product(slim_TO.contiguous(), weight_OI, is_turned=False, ranks=(dh_TR, a_RI))
+    dx_TI = _input_gradient(slim_TO, weight_OI, kernels)
+    if drop is None:
+        _add_product(dx_TI, dh_TR, a_RI)
+        return dx_TI
+    return dx_TI.add_(drop.of(dh_TR @ a_RI))
+
+
+def _token_sum(h_TR: Tensor, y_TN: Tensor, kernels: Kernels | None) -> Tensor:
+    """h^T y in fp32: [R, N]."""
+    return (h_TR.T @ y_TN).float() if kernels is None else kernels.outer(h_TR, y_TN)
 
 
 def _with_residual(y_TO: Tensor, residual_TO: Tensor | None) -> Tensor:
@@ -165,6 +235,7 @@ def adapted_product(
     matrices: tuple[Tensor, ...],
     rank_dtype: torch.dtype,
     drop: Dropped | None = None,
+    kernels: Kernels | None = None,
 ) -> Tensor:
     """A product with a frozen weight, adapters in `slots`; `matrices` are A and B of each slot in turn (fp32).
 
@@ -172,8 +243,10 @@ def adapted_product(
     what the adapters do not see of their input.
     """
     keep_TI, scale = (None, 1.0) if drop is None else drop
+    num_ranks = sum(len(matrix) for matrix in matrices[0::2])
+    fused = multiplies(kernels, x_TI, *weight_OI.shape, num_ranks) if rank_dtype == x_TI.dtype else None
     result: Tensor = _AdaptedProduct.apply(  # type: ignore[no-untyped-call]
-        x_TI, weight_OI, bias_O, residual_TO, slots, rank_dtype, keep_TI, scale, *matrices
+        x_TI, weight_OI, bias_O, residual_TO, slots, rank_dtype, keep_TI, scale, fused, *matrices
     )
     return result
 
@@ -182,21 +255,35 @@ class _FrozenProduct(Function):
     """residual + x W + bias; only x and the residual get gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_TI: Tensor,
+        weight_OI: Tensor,
+        bias_O: Tensor | None,
+        residual_TO: Tensor | None,
+        kernels: Kernels | None,
+    ) -> Tensor:
         ctx.save_for_backward(weight_OI)
-        ctx.has_residual = residual_TO is not None
-        return _with_residual(_base_product(x_TI, weight_OI, bias_O, residual_TO), residual_TO)
+        ctx.has_residual, ctx.kernels = residual_TO is not None, kernels
+        return _summed_product(x_TI, weight_OI, bias_O, residual_TO, kernels)
 
     @staticmethod
     def backward(ctx: Any, dy_TO: Tensor) -> Any:
         (weight_OI,) = ctx.saved_tensors
-        dx_TI = dy_TO.to(weight_OI.dtype) @ weight_OI if ctx.needs_input_grad[0] else None
-        return dx_TI, None, None, dy_TO if ctx.has_residual else None
+        dx_TI = _input_gradient(dy_TO, weight_OI, ctx.kernels) if ctx.needs_input_grad[0] else None
+        return dx_TI, None, None, dy_TO if ctx.has_residual else None, None
 
 
-def frozen_product(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, residual_TO: Tensor | None) -> Tensor:
+def frozen_product(
+    x_TI: Tensor,
+    weight_OI: Tensor,
+    bias_O: Tensor | None,
+    residual_TO: Tensor | None,
+    kernels: Kernels | None = None,
+) -> Tensor:
     """A product whose weight and bias are frozen."""
-    result: Tensor = _FrozenProduct.apply(x_TI, weight_OI, bias_O, residual_TO)  # type: ignore[no-untyped-call]
+    fused = multiplies(kernels, x_TI, *weight_OI.shape)
+    result: Tensor = _FrozenProduct.apply(x_TI, weight_OI, bias_O, residual_TO, fused)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -210,20 +297,21 @@ class _TrainedProduct(Function):
         weight_OI: Tensor,
         bias_O: Tensor | None,
         residual_TO: Tensor | None,
+        kernels: Kernels | None,
         *parameters: Tensor | None,
     ) -> Tensor:
         num = len(parameters) // 2
         ctx.parts = [(p.shape[0], p.dtype) for p in parameters[:num] if p is not None]
         ctx.has_bias = [p is not None for p in parameters[num:]]
-        ctx.has_residual = residual_TO is not None
+        ctx.has_residual, ctx.kernels = residual_TO is not None, kernels
         ctx.save_for_backward(x_TI, weight_OI)
-        return _with_residual(_base_product(x_TI, weight_OI, bias_O, residual_TO), residual_TO)
+        return _summed_product(x_TI, weight_OI, bias_O, residual_TO, kernels)
 
     @staticmethod
     def backward(ctx: Any, dy_TO: Tensor) -> Any:
         x_TI, weight_OI = ctx.saved_tensors
         dresidual_TO, dy_TO = dy_TO if ctx.has_residual else None, dy_TO.to(x_TI.dtype)
-        dx_TI = dy_TO @ weight_OI if ctx.needs_input_grad[0] else None
+        dx_TI = _input_gradient(dy_TO, weight_OI, ctx.kernels) if ctx.needs_input_grad[0] else None
         dweights: list[Tensor] = []
         dbiases: list[Tensor | None] = []
         start = 0
@@ -232,7 +320,7 @@ class _TrainedProduct(Function):
             dweights.append((piece_TO.T @ x_TI).to(dtype))
             dbiases.append(piece_TO.sum(0, dtype=torch.float32) if has_bias else None)
             start += rows
-        return dx_TI, None, None, dresidual_TO, *dweights, *dbiases
+        return dx_TI, None, None, dresidual_TO, None, *dweights, *dbiases
 
 
 def trained_product(
@@ -242,9 +330,11 @@ def trained_product(
     residual_TO: Tensor | None,
     weights: tuple[Tensor, ...],
     biases: tuple[Tensor | None, ...],
+    kernels: Kernels | None = None,
 ) -> Tensor:
     """A product with the merged `weight_OI`, whose pieces `weights` and `biases` are trained themselves."""
-    result: Tensor = _TrainedProduct.apply(x_TI, weight_OI, bias_O, residual_TO, *weights, *biases)  # type: ignore[no-untyped-call]
+    fused = multiplies(kernels, x_TI, *weight_OI.shape)
+    result: Tensor = _TrainedProduct.apply(x_TI, weight_OI, bias_O, residual_TO, fused, *weights, *biases)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -11,10 +11,15 @@ from typing import Any
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
 from foretune.config.job import LORA_METHODS
-from foretune.data.token_tree import BF16_ROW_MULTIPLE
 from foretune.errors import DataError
 from foretune.hardware import Machine, detect_machine
-from foretune.models.flat_rules import engine_line, engine_name, frozen_flat_parameters, why_not_flat_in
+from foretune.models.flat_rules import (
+    engine_line,
+    engine_name,
+    frozen_flat_parameters,
+    row_multiple,
+    why_not_flat_in,
+)
 from foretune.models.shapes import Shape, model_shape
 from foretune.plan.cost import run_cost
 from foretune.plan.ledger import learned_factors, read_ledger
@@ -34,6 +39,7 @@ from foretune.plan.time import (
 from foretune.plan.trained import trained_by
 from foretune.records.plan import Estimate, PlanRecord
 from foretune.records.probe import ProbeRecord
+from foretune.stats.power import expected_visible_difference
 from foretune.units import show_bytes, show_seconds, show_usd
 
 __all__ = ["plan"]
@@ -164,7 +170,7 @@ def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: 
     prompt = advanced.num_prompt_tokens if method in ("prompt", "prefix") else 0
     shares = not reason and not dropout and "shared_prefix" not in advanced.without
     sequences = 2 if method in ("dpo", "orpo") else 1
-    multiple = BF16_ROW_MULTIPLE if derived.precision == "bf16" else 1
+    multiple = row_multiple(derived.precision, has_kernels="kernels" not in advanced.without)
     cutting = Cutting(not reason, shares, prompt, method != "classify", sequences, multiple)
     return cutting, engine_name(reason), engine_line(reason, dropout=dropout)
 
@@ -236,7 +242,7 @@ def _record(basis: _Basis, memory: Memory, speed: Speed, times: Times) -> PlanRe
     epoch_tokens = sum(min(length, derived.max_seq_len) for length in basis.lengths.train)
     fits = memory.needed_gb <= available
     cost = run_cost(times.total, job.plan.price_per_hour_usd)
-    disk = _disk_bytes(basis)
+    disk, num_test = _disk_bytes(basis), _num_test(basis)
     return PlanRecord(
         base=job.base,
         method=job.train.method,
@@ -262,9 +268,18 @@ def _record(basis: _Basis, memory: Memory, speed: Speed, times: Times) -> PlanRe
         disk_bytes=disk,
         probed=probe is not None,
         engine=basis.engine,
+        num_test_samples=num_test or None,
+        smallest_visible_difference=expected_visible_difference(num_test) if num_test else None,
         assumptions=tuple(_assumptions(basis, speed, times)),
         warnings=(*derived.warnings, *_warnings(basis, memory, times, cost, available, disk)),
     )
+
+
+def _num_test(basis: _Basis) -> int:
+    """Test samples that the systems will answer; none of raw text."""
+    most = basis.job.evaluate.advanced.max_test_samples
+    num = 0 if basis.job.train.method == "pretrain" else len(basis.lengths.test)
+    return min(num, most) if most else num
 
 
 def _rate(num_tokens: float, seconds: Estimate) -> Estimate:

@@ -20,8 +20,8 @@ class Fold(BaseModel):
     run_id: str
     num_trained_on: int
     n: int
-    baseline: float
-    candidate: float
+    baseline: float | None  # None where no sample of the part has a score
+    candidate: float | None
 
 
 class CrossFitRecord(Record):

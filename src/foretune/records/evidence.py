@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from foretune.records.base import Record
 
 __all__ = [
+    "AlikeEvidence",
     "EndEvidence",
     "EvidenceRecord",
+    "FitEvidence",
     "LanguageEvidence",
     "OverlapEvidence",
     "PromptEvidence",
@@ -20,6 +22,7 @@ __all__ = [
     "Score",
     "ShapeEvidence",
     "ShiftEvidence",
+    "TailShare",
     "TemplateLoss",
 ]
 
@@ -61,7 +64,31 @@ class SampleLoss(_Part):
     score: float | None = None  # the primary metric of the fine-tuned model's answer
     base_nats_last: float | None = None  # of the last tenth of the target, at least one token
     tuned_nats_last: float | None = None
-    given_others: float | None = None  # tuned nats of this target after another sample's input
+    given_others: float | None = None  # tuned nats of this target after other samples' inputs, their mean
+
+
+class TailShare(_Part):
+    """The dearest pairings of a target with another sample's input, and the targets that cost as much after their own.
+
+    Their ratio is the share of targets that fit their own input no better than another's, as this tail tells it.
+    """
+
+    level: float  # the share of the pairings that was aimed at
+    pairings_fraction: float
+    targets_fraction: float
+
+
+class FitEvidence(_Part):
+    """How the targets of one split fit their own inputs, beside how they fit the inputs of others.
+
+    `cheaper_fraction` is the share of pairings with other inputs that fit better than the median target fits its own.
+    """
+
+    split: Literal["train", "validation"]
+    n: int
+    num_pairings: int
+    cheaper_fraction: float
+    tails: tuple[TailShare, ...]
 
 
 class TemplateLoss(_Part):
@@ -81,6 +108,7 @@ class EndEvidence(_Part):
     ended_fraction: Score
     length_ratio: float  # median generated tokens over median target tokens
     runs_past_target_fraction: float  # answers that begin with the whole target and go on
+    validation_longer: Score | None = None  # chance that a validation target has more tokens than a training target
 
 
 class PromptEvidence(_Part):
@@ -105,6 +133,23 @@ class ShapeEvidence(_Part):
     base_content: float  # of the base with its best prompt: whether the content can be known at all
 
 
+class AlikeEvidence(_Part):
+    """How many test inputs lie near a training row with the same answer, beside validation inputs, which should not.
+
+    Inputs count as alike from `similarity` on (weighted words in common, 0..1): where test and validation differ most.
+    """
+
+    similarity: float
+    num_test: int
+    num_alike: int
+    num_validation: int
+    num_alike_validation: int
+    by_chance: float  # share that would be alike by how alike test inputs are among themselves, lower end
+    score_alike: Score | None = None  # primary metric on those
+    score_other: Score | None = None  # on the other test and validation inputs
+    train_ids: tuple[str, ...] = ()  # training rows that test inputs are like, where these are more than validation's
+
+
 class OverlapEvidence(_Part):
     """Held-out samples that training saw."""
 
@@ -113,6 +158,7 @@ class OverlapEvidence(_Part):
     num_near: int  # near-duplicate input, exact ones included
     score_seen: Score | None  # primary metric on those
     score_clean: Score | None
+    alike: AlikeEvidence | None = None  # None: no validation inputs to compare with
 
 
 class ShiftEvidence(_Part):
@@ -125,6 +171,8 @@ class ShiftEvidence(_Part):
     score_production: Score | None  # primary metric, where production has targets
     score_test: Score | None
     worst_places: tuple[str, ...] = ()
+    nats_production: Score | None = None  # of production's targets, where it has them, per token
+    nats_validation: Score | None = None  # of validation's targets, by the same model
 
 
 class LanguageEvidence(_Part):
@@ -149,6 +197,8 @@ class EvidenceRecord(Record):
     seconds: float
     rows: RowEvidence | None = None
     losses: tuple[SampleLoss, ...] = ()
+    fits: tuple[FitEvidence, ...] = ()
+    word_fit: FitEvidence | None = None  # of training targets, by the words of other pairs, without a model
     train_score: Score | None = None  # primary metric on a sample of the training data, fine-tuned model
     validation_score: Score | None = None
     base_validation_score: Score | None = None  # base with its best prompt
@@ -163,4 +213,6 @@ class EvidenceRecord(Record):
     tokens_per_character: float | None = None  # of the training texts under this tokenizer
     base_input_nats: float | None = None  # loss of the base on the training inputs, per token
     uniform_nats: float | None = None  # the loss of a model that knows nothing: log of the vocabulary in use
+    whole_validation_nats: float | None = None  # by the measure of training's own validation loss, rows uncut
+    unended_validation_nats: float | None = None  # the same without the tokens that end answers
     not_measured: dict[str, str] = Field(default_factory=dict)

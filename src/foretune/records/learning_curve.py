@@ -28,9 +28,10 @@ class CurvePart(BaseModel):
 class LearningCurveRecord(Record):
     """Scores on validation samples, the test split stays sealed. `answer`: whether more data would help.
 
-    `last_doubling_gain` and `full_score` are what plan's advice takes as measured
-    (`[situation.measured] last_doubling_gain`, `fine_tuned`). `predicted_score` is for twice the data, with a band of
-    at least 5 points. `stopped_early`: the smallest part did as well as all of it, so the others were not trained.
+    `last_doubling_gain` and `full_score`, of the largest part, are what plan's advice takes as measured
+    (`[situation.measured] last_doubling_gain`, `fine_tuned`). `predicted_score` is for twice its data, with a band of
+    at least 5 points. `stopped_early`: the parts that were trained settle it, the others were not trained; where the
+    last part is not all of the data, all of it could not gain the margin over the prompted base.
     """
 
     file_name: ClassVar[str] = "learning_curve.json"
@@ -50,5 +51,5 @@ class LearningCurveRecord(Record):
     prompted_score: float | None = None  # of the best prompt on validation, where an evaluation measured it
     stopped_early: bool = False
     advice: str
-    sample_scores: dict[str, float] = Field(default_factory=dict)  # of the model trained on all, by sample id
+    sample_scores: dict[str, float] = Field(default_factory=dict)  # of the model of the largest part, by sample id
     warnings: tuple[str, ...] = ()

@@ -53,6 +53,8 @@ class PlanRecord(Record):
     disk_bytes: int
     probed: bool  # whether speed was measured by real steps on this machine
     engine: str = ""  # what computes the batches, with its version; empty in records of before
+    num_test_samples: int | None = None  # None where nothing is answered: raw text, no test split
+    smallest_visible_difference: float | None = None  # of these, fraction, 80 % power; 1 in 5 answers taken to differ
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -58,29 +58,24 @@ class Resampled:
         return math.sqrt((self.num_units - 1) / self.num_units * float(deviations @ deviations))
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """BCa: the draws' quantiles at Phi(z0 + (z0 + z) / (1 - a (z0 + z))), Efron 1987; else jackknife t(G-1)."""
-        from scipy.special import ndtr, ndtri, stdtrit
+        """BCa: the draws' quantiles at Phi(z0 + (z0 + z) / (1 - a (z0 + z))), Efron 1987; else jackknife t(G-1).
+
+        z is the quantile of t(G-1) times sqrt(G / (G-1)), for draws scatter too little by that (Hesterberg 2015).
+        """
+        from scipy.special import ndtr, stdtrit
 
         if not self.draws_B.size:
             half = -float(stdtrit(self.num_units - 1, alpha / 2)) * self.standard_error
             return self.value - half, self.value + half
-        shifted = self._bias + ndtri(np.array([alpha / 2, 1 - alpha / 2]))
+        outer = -float(stdtrit(self.num_units - 1, alpha / 2)) * self._expansion
+        shifted = self._bias + np.array([-outer, outer])
         levels = ndtr(self._bias + shifted / np.maximum(1 - self._acceleration * shifted, 1e-9))
         low, high = np.quantile(self.draws_B, levels)
         return float(low), float(high)
 
     @property
-    def p_value(self) -> float:
-        """Two-sided p of "the metric is 0": the level at which an end of `interval` touches 0."""
-        from scipy.special import ndtr, ndtri, stdtr
-
-        if self.is_constant:
-            return 1.0 if abs(self.value) <= 1e-12 else 2.0 ** (1 - self.num_units)
-        if not self.draws_B.size:
-            return min(1.0, 2 * float(stdtr(self.num_units - 1, -abs(self.value) / self.standard_error)))
-        below = float(ndtri(self._share_below(0.0))) - self._bias
-        one_sided = float(ndtr(below / max(1 + self._acceleration * below, 1e-9) - self._bias))
-        return min(1.0, max(2 * min(one_sided, 1 - one_sided), 1 / (self.draws_B.size + 1)))
+    def _expansion(self) -> float:
+        return math.sqrt(self.num_units / (self.num_units - 1))
 
     @property
     def _bias(self) -> float:

@@ -10,9 +10,12 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from foretune.errors import ScoreError
+from numpy.typing import ArrayLike
 
-__all__ = ["FLAT_GAIN", "CurvePoint", "Outlook", "curve_outlook", "is_flat"]
+from foretune.errors import ScoreError
+from foretune.stats.checks import checked_scores
+
+__all__ = ["FLAT_GAIN", "CurvePoint", "Outlook", "curve_outlook", "is_flat", "most_doubling_gain", "most_full_gain"]
 
 FLAT_GAIN = 0.01  # a last doubling that gains less, and not provably anything, is flat
 LEAST_BAND = 0.05  # the rule itself is no better than this
@@ -48,6 +51,51 @@ class Outlook(NamedTuple):
 def is_flat(gain: float, low: float, high: float) -> bool:
     """Whether a gain is less than a point and its interval includes 0, or a point is ruled out."""
     return high < FLAT_GAIN or (gain < FLAT_GAIN and low <= 0.0)
+
+
+def most_doubling_gain(score: float, gain_high: float, doublings: float) -> float:
+    """At most what twice the data adds to `score`, where the last `doublings` added `gain_high` at most.
+
+    The same again for each doubling, in points or in logits, whichever is more: curves of learning bend down, so this
+    is a bound for the next one. Fractions.
+    """
+    if gain_high <= 0:
+        return 0.0
+    before = min(max(score - gain_high, 1e-6), 1 - 1e-6)
+    now = min(max(score, 1e-6), 1 - 1e-6)
+    slope = (math.log(now / (1 - now)) - math.log(before / (1 - before))) / doublings
+    in_logits = _sigmoid(math.log(now / (1 - now)) + slope) - now
+    return max(gain_high / doublings, in_logits)
+
+
+def most_full_gain(
+    prompted_N: ArrayLike, small_N: ArrayLike, larger_N: ArrayLike, *, doublings: float, left: float
+) -> float:
+    """At most what training on all of the data gains over the prompt, seen from models of two parts of it (97.5 %).
+
+    Scores of 0 to 1 of the same samples, shape (N,): of the prompted base, of the model of a small part, and of one of
+    a part larger by `doublings`; `left` doublings are still to come. The gain between the parts goes on as it was, in
+    points or in logits, or does not go on at all, whichever is more; its upper end by t over the samples' own
+    combination of the three scores. Raises ScoreError where a score is not finite or the arrays differ in length.
+    """
+    from scipy.special import stdtrit
+
+    prompted, small, larger = (
+        checked_scores(scores, "curve", (0.0, 1.0)) for scores in (prompted_N, small_N, larger_N)
+    )
+    if not prompted.size == small.size == larger.size:
+        raise ScoreError(f"{prompted.size}, {small.size} and {larger.size} scores, expected the same samples")
+    further = left / doublings
+    n = prompted.size
+    z = -float(stdtrit(max(1, n - 1), 0.025))
+    highest = -1.0
+    for times in (0.0, further):
+        gains = larger - prompted + times * (larger - small)
+        variance = max(float(gains.var(ddof=1)) if n > 1 else 0.0, 2 / (n + 2))  # as if one sample differed each way
+        highest = max(highest, float(gains.mean()) + z * math.sqrt(variance / n))
+    point, before = (CurvePoint(1, float(one.mean()), n, 0.0, 1.0) for one in (larger, small))
+    in_logits = _sigmoid(_logit(point) + further * (_logit(point) - _logit(before))) - point.score
+    return highest + max(0.0, in_logits - further * max(0.0, point.score - before.score))
 
 
 def curve_outlook(

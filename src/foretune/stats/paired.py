@@ -126,7 +126,7 @@ def compare_paired_metric(
     seed: int = 0,
     span: float = 1.0,
 ) -> PairedResult:
-    """Compare a metric that is no mean (macro-F1, corpus BLEU) on the same samples by the paired BCa bootstrap.
+    """Compare a metric that is no mean (macro-F1, corpus BLEU) on the same samples by the paired bootstrap with t.
 
     Rows are (n, K) sufficient statistics per sample, `metric` maps their sums (B, K) to B values. Samples, or whole
     groups, are drawn for both systems together; with fewer than 60 of them the paired jackknife with t decides.

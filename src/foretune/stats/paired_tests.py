@@ -219,7 +219,11 @@ class IdenticalDifferences:
 
 @dataclass(frozen=True)
 class ResampledDifference:
-    """Difference of a metric that is not a mean, by the paired bootstrap."""
+    """Difference of a metric that is not a mean, by the paired bootstrap: its standard error, with t(G-1).
+
+    A difference of two like systems is as good as symmetric, so that BCa's corrections only add their own noise: of
+    equals at a macro-F1 of .93 BCa calls 7.0 % different for a nominal 5 %, this 4.7 %, with the same power.
+    """
 
     resampled: Resampled
     n: int
@@ -238,24 +242,42 @@ class ResampledDifference:
 
     @property
     def method(self) -> str:
-        """Paired BCa bootstrap, or paired jackknife where units are few."""
-        return f"paired {self.resampled.method}"
+        """Paired bootstrap with t, or paired jackknife where units are few."""
+        if self.resampled.is_constant or not self.resampled.draws_B.size:
+            return f"paired {self.resampled.method}"
+        return f"paired bootstrap with t ({self.resampled.draws_B.size} draws)"
 
     @property
     def p_value(self) -> float:
-        """The level at which the interval touches 0."""
-        return self.resampled.p_value
+        """Two-sided p of t with G-1 degrees of freedom."""
+        from scipy.special import stdtr
+
+        if self.resampled.is_constant:
+            return self._identical.p_value
+        return min(1.0, 2 * float(stdtr(self.num_units - 1, -abs(self.value) / self._standard_error)))
 
     @property
     def spread(self) -> Spread:
         """n SE^2."""
         if self.resampled.is_constant:
             return self._identical.spread
-        return Spread("variance", self.n * self.resampled.standard_error**2)
+        return Spread("variance", self.n * self._standard_error**2)
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """BCa, or jackknife t."""
-        return self._identical.interval(alpha) if self.resampled.is_constant else self.resampled.interval(alpha)
+        """Value plus and minus t SE."""
+        from scipy.special import stdtrit
+
+        if self.resampled.is_constant:
+            return self._identical.interval(alpha)
+        half = -float(stdtrit(self.num_units - 1, alpha / 2)) * self._standard_error
+        return self.value - half, self.value + half
+
+    @property
+    def _standard_error(self) -> float:
+        """Of the draws, which scatter too little by sqrt(G / (G-1)); else the jackknife's."""
+        units = self.num_units
+        expansion = math.sqrt(units / (units - 1)) if self.resampled.draws_B.size else 1.0
+        return expansion * self.resampled.standard_error
 
     @property
     def _identical(self) -> IdenticalDifferences:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from foretune.backends.processes import check_processes
 from foretune.config import JobConfig
 from foretune.config.job import WHOLE_METHODS
 from foretune.data.served_files import served_files
+from foretune.engine.memory import peak_resident_bytes
 from foretune.errors import DoesNotFit, ForetuneError
 from foretune.models.provenance import AdapterNotes, weights_sha256, write_notes
 from foretune.models.save import save_artefact
@@ -371,8 +371,7 @@ def peak_memory_bytes() -> int:
 
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_resident_bytes()
 
 
 def _versions() -> dict[str, str]:

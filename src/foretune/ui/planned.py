@@ -242,6 +242,9 @@ def _run_facts(run: RunFolder) -> tuple[tuple[str, str], ...]:
         ("Speed measured before", "yes, by real steps" if plan.probed else "no, calculated"),
         ("Result on disk", _saved_words(run, plan)),
     ]
+    if plan.num_test_samples and plan.smallest_visible_difference is not None:
+        points = 100 * plan.smallest_visible_difference
+        facts.append(("Test", f"{plan.num_test_samples:,} samples: below about {points:.0f} points most gains unseen"))
     return tuple(facts)
 
 

@@ -186,7 +186,7 @@ def test_plan_shows_time_memory_and_cost(cli: Cli, tmp_path: Path, monkeypatch: 
     assert seen == [(3, True)]
     for text in ("48 s to 1 min 12 s", "0.40-0.60 GB of 8.0 GB", "$1.20 to $1.80 at $2.00 an hour", "watch [out]"):
         assert text in result.out
-    assert result.out.endswith("Next: foretune run job.toml\n")
+    assert result.out.endswith("Next: foretune run job.toml --set train.rank=3\n")
     assert not (tmp_path / "runs").exists()
 
 

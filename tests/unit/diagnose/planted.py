@@ -7,9 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from foretune.evaluate.probes.fits import fit_of
 from foretune.records.evidence import (
     EndEvidence,
     EvidenceRecord,
+    FitEvidence,
     LanguageEvidence,
     OverlapEvidence,
     PromptEvidence,
@@ -65,6 +67,16 @@ def losses_of(
     return rows
 
 
+def fit_of_split(rows: list[SampleLoss], *, tuned: float = 0.15, others: float = 1.8) -> FitEvidence:
+    """What four other inputs of each target show: `others`, or where that is `tuned` what its own input shows."""
+    rng = random.Random(f"fit/{rows[0].split}/{rows[0].base_nats}")
+    is_blind = tuned == others
+    middles = [row.tuned_nats if is_blind else others for row in rows]
+    behind = [[middle * rng.uniform(0.6, 1.4) for _ in range(4)] for middle in middles]
+    own = [row.tuned_nats * (rng.uniform(0.6, 1.4) if is_blind else 1.0) for row in rows]
+    return fit_of(rows[0].split, own, behind)
+
+
 ROWS = RowEvidence(
     num_rows=400,
     supervised_fraction=0.3,
@@ -100,13 +112,20 @@ def template(name: str, nats: float, sha: str = "a") -> TemplateLoss:
     return TemplateLoss(name=name, template_sha256=sha * 64, nats=nats, n=64)  # type: ignore[arg-type]
 
 
+def _means(plan: dict[str, float] | None) -> dict[str, float]:
+    return {name: value for name, value in (plan or {}).items() if name in ("tuned", "others")}
+
+
 def probes_of(*, train: dict[str, float] | None = None, validation: dict[str, float] | None = None, seed: int = 0,
               **changes: Any) -> EvidenceRecord:  # fmt: skip
     """Probes of a healthy run with these parts in place of its own."""
-    losses = (*losses_of("train", seed, **(train or {})), *losses_of("validation", seed, **(validation or {})))
+    splits = losses_of("train", seed, **(train or {})), losses_of("validation", seed, **(validation or {}))
     parts: dict[str, Any] = {
         "rows": ROWS,
-        "losses": losses,
+        "losses": (*splits[0], *splits[1]),
+        "fits": tuple(
+            fit_of_split(rows, **_means(plan)) for rows, plan in zip(splits, (train, validation), strict=True)
+        ),
         "train_score": score(0.93),
         "validation_score": score(0.9),
         "base_validation_score": score(0.4),
@@ -157,7 +176,7 @@ FAULTS: dict[str, Callable[[int], EvidenceRecord]] = {
     ),
     "truncated_targets": lambda seed: probes_of(
         seed=seed,
-        end=changed(END, length_ratio=0.5),
+        end=changed(END, length_ratio=0.5, validation_longer=score(0.95, 0.04)),
         validation={"last": 2.4, "tuned": 0.9},
     ),
     "missing_end": lambda seed: probes_of(
@@ -189,7 +208,7 @@ FAULTS: dict[str, Callable[[int], EvidenceRecord]] = {
     ),
     "style_without_substance": lambda seed: probes_of(
         seed=seed,
-        validation={"tuned": 1.4},
+        validation={"tuned": 1.75},
         train_score=score(0.2),
         validation_score=score(0.06),
         shape=changed(SHAPE, content_given_form=score(0.06)),
@@ -242,7 +261,7 @@ NEIGHBOURS: dict[str, Callable[[int], EvidenceRecord]] = {
         seed=seed, templates=(template("training", 0.15), template("serving", 0.17, "b"), template("plain", 0.16, "c"))
     ),
     "truncated_targets": lambda seed: probes_of(
-        seed=seed, end=changed(END, length_ratio=0.9), validation={"last": 0.3}
+        seed=seed, end=changed(END, length_ratio=0.9, validation_longer=score(0.6)), validation={"last": 0.3}
     ),
     "missing_end": lambda seed: probes_of(
         seed=seed, end=changed(END, p_end=score(0.7), ended_fraction=score(0.93), runs_past_target_fraction=0.02)

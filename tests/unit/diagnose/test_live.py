@@ -86,6 +86,18 @@ def test_a_rate_that_is_too_high_is_told() -> None:
     assert "learning_rate_too_high" in modes(found) and "overfitting" not in modes(found)
 
 
+def test_a_rate_that_drives_the_loss_up_is_told_at_the_first_validation() -> None:
+    """Up at first and down again: at a usual rate that is no alarm."""
+
+    def hill(share: float) -> float:
+        return 3.0 + 40 * share if share < 0.1 else 2.9 + 4 * math.exp(-20 * (share - 0.1))
+
+    first = told(events(hill, hill, noise=0.4), learning_rate=0.01)[0]
+    assert modes([first]) == ["learning_rate_too_high"] and first["step"] == 20
+    assert first["causes"][0]["patch"]["train.learning_rate"] == 1e-3
+    assert modes(told(events(hill, hill, noise=0.4), learning_rate=2e-4)[:1]) == []
+
+
 def test_a_rate_that_is_too_low_is_told_after_the_warm_up_only() -> None:
     """A straight line that hardly falls; early on that says nothing."""
 

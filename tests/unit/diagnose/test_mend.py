@@ -15,10 +15,10 @@ import pytest
 from foretune import api
 from foretune.config import read_job
 from foretune.config.read import resolve_job
+from foretune.data.pair_fit import pair_fits
 from foretune.data.samples import Message, Sample
 from foretune.data.split import input_key
 from foretune.data.store import DatasetStore
-from foretune.diagnose.pair_fit import pair_fits
 from foretune.diagnose.row_steps import Rows, mended_rows
 from foretune.errors import ConfigError, DataError, NotFound
 from foretune.records.dataset import DatasetRecord
@@ -220,6 +220,32 @@ def test_answers_that_run_on_into_another_row_are_cut(run_dir: Path) -> None:
     two_lines = replace(b, messages=(*b.messages[:-1], Message("assistant", "first\nsecond")))
     cut = mended_rows([DataStep(do="cut_answers")], Rows([long, two_lines, b], [], set()))
     assert [sample.target for sample in cut] == [a.target, "first\nsecond", b.target]
+
+
+def test_answers_that_say_themselves_again_are_said_once(run_dir: Path) -> None:
+    """Where most do; a list that happens to repeat its only line stays."""
+    rows = train_of(run_dir)[:8]
+    twice = [with_answer(row, f"{row.target}\nso\n{row.target}\nso\n{row.target}") for row in rows]
+    endless = [with_answer(row, f"{row.target} {at}\n{row.target} {at}\n") for at, row in enumerate(rows)]
+    lists = [with_answer(row, "1\n1") if at == 0 else row for at, row in enumerate(rows)]
+    step = [DataStep(do="cut_answers")]
+    assert [one.target for one in mended_rows(step, Rows(twice, [], set()))] == [f"{row.target}\nso" for row in rows]
+    again = [with_answer(row, f"{row.target}\n{row.target}\n{row.target}") for row in rows]
+    assert [one.target for one in mended_rows(step, Rows(again, [], set()))] == [row.target for row in rows]
+    assert mended_rows(step, Rows(lists, [], set())) == lists
+    assert mended_rows(step, Rows(endless, [], set())) == endless
+
+
+def test_answers_are_cut_to_the_lines_of_held_out_ones_where_nothing_else_tells(run_dir: Path) -> None:
+    rows = train_of(run_dir)[:6]
+    long = [with_answer(row, f"{row.target}\nask me {at} more") for at, row in enumerate(rows)]
+    step = [DataStep(do="cut_answers")]
+    assert [one.target for one in mended_rows(step, Rows(long, rows[:2], set()))] == [row.target for row in rows]
+    assert mended_rows(step, Rows(long, long[:2], set())) == long
+
+
+def with_answer(row: Sample, text: str) -> Sample:
+    return replace(row, messages=(*row.messages[:-1], Message("assistant", text)))
 
 
 def test_half_of_production_joins_training_and_the_other_half_judges(run_dir: Path, tmp_path: Path) -> None:

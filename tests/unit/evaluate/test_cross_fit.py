@@ -113,6 +113,23 @@ def test_equals_are_not_told_apart(fake_run: Run, monkeypatch: pytest.MonkeyPatc
     assert record.verdict != "better" and record.delta.ci_low < 0 < record.delta.ci_high
 
 
+def test_a_nan_of_the_users_scorer_is_named_and_no_zero(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake_run.folder / "fold_metric.py").write_text(
+        "def score(prediction, target):\n"
+        "    return float('nan') if prediction == 'odd' else float(prediction == target)\n"
+    )
+    monkeypatch.chdir(fake_run.folder)
+    fake_run.settings["evaluate"]["primary_metric"] = "fold_metric:score"
+    written(fake_run)
+    trainer, usual = Trainer(fake_run, monkeypatch), fake_run.base.answer
+    fake_run.base.answer = lambda prompt: "odd" if thing(prompt) == 7 else usual(prompt)
+    record = trainer.fit()
+    assert record.n == 59 and all(fold.baseline is not None for fold in record.folds)
+    assert any("1 of 60 answers of base_few_shot have no score" in warning for warning in record.warnings)
+    (hole,) = [row for row in fake_run.lines("cross_fit.jsonl") if row["baseline_score"] is None]
+    assert (hole["sample_id"], hole["candidate_score"]) == ("q7", 1.0)
+
+
 def test_too_few(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     written(fake_run, num_train=19)
     trainer = Trainer(fake_run, monkeypatch)

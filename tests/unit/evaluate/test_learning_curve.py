@@ -6,18 +6,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pytest
 
 from foretune.config.job import JobConfig
 from foretune.data.formats import read_samples
 from foretune.data.ledger import TestLedger
 from foretune.errors import ConfigError, DataError, ScoreError
-from foretune.evaluate.learning_curve import Part, measure_curve
+from foretune.evaluate.learning_curve import Part, measure_curve, measure_early
+from foretune.records.evaluation import MetricValue
+from foretune.records.failures import FailuresRecord
 from foretune.records.learning_curve import LearningCurveRecord
 from foretune.records.training import TrainingRecord
-from foretune.stats.learning_curve import CurvePoint, curve_outlook, is_flat
+from foretune.stats.learning_curve import CurvePoint, curve_outlook, is_flat, most_doubling_gain, most_full_gain
 
 from .conftest import LABELS, FakeEngine, question, thing
 
@@ -64,6 +68,35 @@ def test_ends_of_the_scale_and_wrong_scores() -> None:
         curve_outlook([point(5, 1.9), point(9, 3.0)], (0, 0, 0))
 
 
+def test_twice_the_data_gains_no_more_than_each_doubling_did() -> None:
+    assert most_doubling_gain(0.5, 0.06, 3.0) == pytest.approx(0.02, abs=1e-3)
+    low = logit(0.2) - logit(0.1)  # three doublings gained 10 points: the same logits again are more than a third
+    assert logit(0.2 + most_doubling_gain(0.2, 0.1, 3.0)) == pytest.approx(logit(0.2) + low / 3)
+    assert most_doubling_gain(0.7, -0.01, 2.0) == 0.0
+
+
+def test_gain_of_all_the_data_is_bounded_by_two_parts() -> None:
+    right, half, none = np.ones(100), np.tile([1.0, 0.0], 50), np.zeros(100)
+    kept = most_full_gain(right, half, half, doublings=1.0, left=2.0)
+    assert -0.5 < kept < -0.35  # half wrong, nothing learnt between the parts: at best still far below the prompt
+    rising = most_full_gain(right, none, half, doublings=1.0, left=2.0)
+    assert rising > 0.3  # from nothing to a half: all of it may be gained, and more
+    assert most_full_gain(half, half, half, doublings=1.0, left=1.0) > 0.0  # no difference seen is not proof of none
+    with pytest.raises(ScoreError, match="same samples"):
+        most_full_gain(right, half, none[:50], doublings=1.0, left=1.0)
+
+
+def test_bound_on_all_the_data_holds_where_the_curve_is_straight() -> None:
+    rng, missed = np.random.default_rng(3), 0
+    cuts = [NormalDist().inv_cdf(score) for score in (0.5, 0.4, 0.5)]
+    gain_of_all = 0.5 + 0.1 * 2 / 1.32 - 0.5  # over the prompt
+    for _ in range(400):
+        hard, own = rng.standard_normal(200), rng.standard_normal((3, 200))
+        rows = [((hard + chance) / math.sqrt(2) < cut).astype(float) for chance, cut in zip(own, cuts, strict=True)]
+        missed += most_full_gain(*rows, doublings=1.32, left=2.0) < gain_of_all
+    assert 0 < missed <= 0.05 * 400
+
+
 class Trainer:
     """Trains nothing: a model that knows as much as its number of samples allows."""
 
@@ -94,6 +127,10 @@ class Trainer:
     def measure(self) -> LearningCurveRecord:
         run = self.run
         return measure_curve(run.job, run_dir=run.run_dir, runs_dir=run.runs_dir, folder=run.folder, train_on=self)
+
+    def measure_early(self) -> LearningCurveRecord | None:
+        run = self.run
+        return measure_early(run.job, run_dir=run.run_dir, runs_dir=run.runs_dir, folder=run.folder, train_on=self)
 
 
 def written(run: Run) -> None:
@@ -150,6 +187,87 @@ def test_flat_curve_stops_after_the_first_part(fake_run: Run, monkeypatch: pytes
     record = trainer.measure()
     assert record.stopped_early and len(trainer.parts) == 1
     assert record.answer == "flat" and "will not help" in record.advice and record.samples_for_margin is None
+
+
+@pytest.mark.req("R087")
+def test_slow_rise_stops_after_the_part_that_settles_it(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(fake_run)
+    trainer = Trainer(fake_run, monkeypatch, {20: 0.83, 50: 0.9, 100: 0.9, 200: 0.91})
+    record = trainer.measure()
+    assert record.stopped_early and [part.num_samples for part in record.parts] == [20, 50, 200]
+    assert record.answer == "flat" and "50 samples score 90.0%, 200 91.0%" in record.advice
+
+
+def prompted(run: Run, score: float, metric: str = "accuracy") -> None:
+    """A base measured before, right on a share of the validation samples."""
+    rows = {f"q{number}": float((number * 37 % 100) / 100 < score) for number in range(1000, 1200)}
+    value = MetricValue(value=score, ci_low=score - 0.05, ci_high=score + 0.05, n=200, method="wilson")
+    FailuresRecord(
+        run_id="r", base="b", dataset_version="v", metric=metric, prompt="p", prompt_description="",
+        num_prompts_tried=1, num_chosen_on=0, baseline=value, num_failures=1, knowledge=None, format=None,
+        behaviour=None, placebo=None, context_source="none", sample_scores=rows,
+    ).write(run.run_dir)  # fmt: skip
+
+
+def test_training_that_cannot_reach_the_prompt_ends_at_a_quarter(
+    fake_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(fake_run)
+    trainer = Trainer(fake_run, monkeypatch, {20: 0.3, 50: 0.33})
+    assert trainer.measure_early() is None and not trainer.parts  # no prompt was measured
+    prompted(fake_run, 0.8)
+    record = trainer.measure_early()
+    assert record is not None and LearningCurveRecord.read(fake_run.run_dir) == record
+    assert [part.num_samples for part in record.parts] == [20, 50] and record.stopped_early
+    assert record.prompted_score == 0.8 and len(record.sample_scores) == 200
+    assert "Training on all 200 samples will not gain 2% over the prompted base" in record.advice
+    assert trainer.measure_early() == record and len(trainer.parts) == 2  # nothing is trained twice
+
+
+def test_training_that_may_gain_goes_on_from_its_parts(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(fake_run)
+    trainer = Trainer(fake_run, monkeypatch, {20: 0.3, 50: 0.45, 100: 0.6, 200: 0.75})
+    prompted(fake_run, 0.8, metric="another")
+    assert trainer.measure_early() is None and not trainer.parts
+    prompted(fake_run, 0.6)
+    assert trainer.measure_early() is None and not LearningCurveRecord.exists(fake_run.run_dir)
+    assert trainer.measure().answer == "helps"
+    assert [part.num_samples for part in trainer.parts] == [20, 50, 100]
+
+
+def test_a_nan_of_the_users_scorer_is_named_and_left_out(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake_run.folder / "curve_metric.py").write_text(
+        "def score(prediction, target):\n"
+        "    return float('nan') if prediction == 'odd' else float(prediction == target)\n"
+    )
+    monkeypatch.chdir(fake_run.folder)
+    fake_run.settings["evaluate"]["primary_metric"] = "curve_metric:score"
+    written(fake_run)
+    trainer = Trainer(fake_run, monkeypatch, {20: 0.3, 50: 0.45, 100: 0.6, 200: 0.75})
+    usual = trainer._load
+
+    def load(base: Path, artefact: Path | None = None) -> FakeEngine:
+        engine = usual(base, artefact)
+        answer = engine.answer
+        engine.answer = lambda prompt: "odd" if thing(prompt) == 1003 else answer(prompt)
+        return engine
+
+    monkeypatch.setattr("foretune.engine.engine.load_engine", load)
+    record = trainer.measure()
+    assert all(part.n == 199 and 0 < part.score < 1 for part in record.parts)
+    assert "q1003" not in record.sample_scores and len(record.sample_scores) == 199
+    said = [warning for warning in record.warnings if "the score is nan" in warning]
+    assert len(said) == 4 and "1 of 200 answers of the model of 10% have no score" in said[1]
+    assert LearningCurveRecord.read(fake_run.run_dir) == record
+
+
+def test_own_scores_beyond_one_are_refused(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fake_run.folder / "wide_metric.py").write_text("def score(prediction, target):\n    return 7.0\n")
+    monkeypatch.chdir(fake_run.folder)
+    fake_run.settings["evaluate"]["primary_metric"] = "wide_metric:score"
+    written(fake_run)
+    with pytest.raises(ConfigError, match="wide_metric:score is no score from 0 to 1"):
+        Trainer(fake_run, monkeypatch, {20: 0.3, 200: 0.75}).measure()
 
 
 def test_what_cannot_be_measured_is_refused(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

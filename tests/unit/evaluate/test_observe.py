@@ -217,6 +217,11 @@ def test_a_target_that_does_not_hang_on_its_input_shows(
     fake_run.write_questions()
     blind = [loss for loss in observed().losses if loss.given_others is not None]
     assert blind and all(loss.given_others == pytest.approx(loss.tuned_nats) for loss in blind)
+    words = observed().word_fit
+    assert words is not None and (words.split, words.n) == ("train", 30)
+    fits = observed().fits
+    assert [(fit.split, fit.n, fit.num_pairings) for fit in fits] == [("train", 30, 120), ("validation", 12, 48)]
+    assert {tail.targets_fraction / tail.pairings_fraction for fit in fits for tail in fit.tails} == {1.0}
 
     def knows(which: str, before: str, token: str) -> float | None:
         if which == "base" or "<|assistant|>" not in before:
@@ -227,6 +232,7 @@ def test_a_target_that_does_not_hang_on_its_input_shows(
 
     seeing = [loss for loss in observed(knows).losses if loss.given_others is not None]
     assert all(loss.given_others > loss.tuned_nats + 1 for loss in seeing)
+    assert {tail.targets_fraction for fit in observed(knows).fits for tail in fit.tails} == {0.0}
 
 
 def test_only_the_end_of_a_target_can_be_unlearned(fake_run: FakeRun, observed: Callable[..., EvidenceRecord]) -> None:
@@ -277,6 +283,48 @@ def test_a_model_that_does_not_stop_shows(fake_run: FakeRun, observed: Callable[
     assert endless_end.runs_past_target_fraction == 1.0 and endless_end.length_ratio > 3
 
 
+def test_targets_of_one_source_have_the_same_lengths(
+    fake_run: FakeRun, observed: Callable[..., EvidenceRecord]
+) -> None:
+    """The chance that a validation target is longer: a half, 1 where training's were cut, 0 where they run on."""
+    found = []
+    for train in ("one two three four", "one", "one two three four five six"):
+        rows = [colour(number, train) for number in range(12)]
+        fake_run.write(rows, [colour(number + 50, "one two three four") for number in range(6)], [])
+        end = observed().end
+        assert end is not None and end.validation_longer is not None
+        found.append(end.validation_longer.value)
+    assert found == [0.5, 1.0, 0.0]
+    fake_run.write([colour(number, "one") for number in range(12)], [], [])
+    alone = observed().end
+    assert alone is not None and alone.validation_longer is None
+
+
+def test_validation_rows_are_read_whole_by_the_measure_of_training(
+    fake_run: FakeRun, observed: Callable[..., EvidenceRecord]
+) -> None:
+    """The tokens that carry loss, with those of the prompt where training learns them; no measure for preferences."""
+    fake_run.write_questions()
+    token_audit(fake_run)
+
+    def dear_prompts(which: str, before: str, token: str) -> float | None:
+        return None if which == "base" or "<|assistant|>" in before else 3.0
+
+    assert observed(dear_prompts).whole_validation_nats == pytest.approx(TUNED_NATS)
+
+    def dear_ends(which: str, before: str, token: str) -> float | None:
+        return 5.0 if token == "<|end|>" else None
+
+    record = observed(dear_ends)
+    assert record.unended_validation_nats == pytest.approx(TUNED_NATS)
+    assert record.whole_validation_nats is not None and record.whole_validation_nats > 4 * TUNED_NATS
+    fake_run.settings["train"] = {"advanced": {"train_on": "all"}}
+    with_prompts = observed(dear_prompts).whole_validation_nats
+    assert with_prompts is not None and 1.0 < with_prompts < 3.0
+    fake_run.settings["train"] = {"method": "dpo"}
+    assert "dpo" in observed().not_measured["whole_validation_nats"]
+
+
 # --- templates -----------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +345,25 @@ def test_a_template_that_training_did_not_use_shows(fake_run: FakeRun, observed:
     same = {one.name: one for one in observed().templates}
     assert same["training"].template_sha256 == same["serving"].template_sha256
     assert same["training"].nats == same["serving"].nats
+
+
+def test_a_template_that_writes_answers_unlike_its_question_is_compared(
+    fake_run: FakeRun, observed: Callable[..., EvidenceRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks with other words than it writes answers with: the targets stand behind what it asks."""
+    fake_run.write_questions()
+    token_audit(fake_run)
+    source = (
+        "{% for m in messages %}### {{ m['role'] }}\n{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}### response\n{% endif %}"
+    )
+    monkeypatch.setattr("foretune.evaluate.probes.scope.Scope.tokenizer", fake_run.tokenizer.with_template(source))
+
+    def seen(which: str, before: str, token: str) -> float | None:
+        return 4.0 if which == "tuned" and before.rstrip().endswith("### response") else None
+
+    found = {one.name: one for one in observed(seen).templates}
+    assert found["serving"].nats > 3 * found["training"].nats and found["serving"].n == found["training"].n
 
 
 def test_a_serving_template_that_hides_the_answers_leaves_the_losses_of_training_s(
@@ -408,6 +475,8 @@ def test_production_that_differs_is_told_apart(fake_run: FakeRun, observed: Call
     assert other.auc.ci_low > 0.9 and other.mmd_p_value < 0.01 and other.uncovered_fraction.value > 0.9
     assert other.score_production is not None and other.score_production.n == 60
     assert len(other.worst_places) == 10
+    assert other.nats_production is not None and other.nats_production.value == pytest.approx(TUNED_NATS)
+    assert other.nats_validation is None  # twelve are too few
 
 
 def test_production_without_targets_has_no_score(fake_run: FakeRun, observed: Callable[..., EvidenceRecord]) -> None:

@@ -85,7 +85,7 @@ def test_given_labels_and_schema_are_used():
 
 
 @pytest.mark.req("R285")
-@pytest.mark.parametrize(("metric", "method"), [("accuracy", "McNemar"), ("macro_f1", "paired BCa bootstrap")])
+@pytest.mark.parametrize(("metric", "method"), [("accuracy", "McNemar"), ("macro_f1", "paired bootstrap with t")])
 def test_compare_two_systems(metric, method):
     names = ["accuracy", "macro_f1"]
     baseline = score_samples(names, *sentiment(300, 0.5, 1))

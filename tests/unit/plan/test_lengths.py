@@ -12,6 +12,7 @@ import pytest
 from foretune.config import JobConfig
 from foretune.config.derive import Derived, derive
 from foretune.data.micro import global_batch, micro_batches, padded_tokens
+from foretune.models.flat_rules import row_multiple
 from foretune.plan import Lengths, lengths
 from foretune.plan.lengths import Cutting, Pass
 
@@ -80,7 +81,7 @@ def test_flat_work_is_what_the_flat_engine_does(shares: bool, num_prompt_tokens:
     ids = [np.concatenate([heads[i % 2], random.integers(0, 50, 3 + i % 30)]).astype(np.int32) for i in range(50)]
     data = Lengths(train=[len(one) for one in ids], train_ids=ids if shares else ())
     derived = derived_for(data, epochs=1.0, advanced={"micro_batch_size": 4})
-    cutting = Cutting(True, shares, num_prompt_tokens, row_multiple=128 if precision == "bf16" else 1)
+    cutting = Cutting(True, shares, num_prompt_tokens, row_multiple=row_multiple(precision))
     work = lengths.training_work(data, derived, seed=3, cutting=cutting)
 
     class Model:

@@ -140,11 +140,16 @@ def test_a_class_is_read_at_the_last_token() -> None:
     assert sorted(zip(batch.tokens.rows_N.tolist(), batch.targets_N.tolist(), strict=True)) == [(2, 0), (4, 1)]
 
 
-def test_bf16_passes_are_filled_up_to_few_sizes_without_learning_from_it() -> None:
+@pytest.mark.parametrize("has_own_products", [True, False])
+def test_bf16_passes_are_filled_up_to_few_sizes_without_learning_from_it(
+    monkeypatch: pytest.MonkeyPatch, has_own_products: bool
+) -> None:
+    monkeypatch.setattr("foretune.models.flat_rules.has_bf16_products", lambda: has_own_products)
     rows = [_row(list(range(10 + i, 40 + 2 * i)), 3 + i) for i in range(6)]
     batches = _batches(rows, 150, precision="bf16")
     assert len(batches) > 1
-    assert {batch.num_tokens % 128 for batch in batches} == {len(batch.targets_N) % 128 for batch in batches} == {0}
+    sizes = {size for batch in batches for size in (batch.num_tokens, len(batch.targets_N))}
+    assert {size % (32 if has_own_products else 128) for size in sizes} == {0}
     learned = {key: weight for key, weight in _learned(batches).items() if weight}
     assert learned == pytest.approx(_expected(rows))
     assert sum(int(batch.counts_N.sum()) for batch in batches) == sum(3 + i for i in range(6))

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from foretune.audit.subject import Hit, Severity, Subject, finding
 from foretune.records.audit import Finding
+from foretune.stats.power import expected_visible_difference
 
 __all__ = ["SizeAdvice", "TaskKind", "class_balance", "num_rows", "size_advice", "small_test", "task_kind"]
 
@@ -21,9 +22,10 @@ TaskKind = Literal["simple", "complex"]
 FLOORS: dict[TaskKind, tuple[int, int]] = {"simple": (500, 1_000), "complex": (5_000, 10_000)}
 NOTHING_NEW = 100
 LONG_ANSWER_CHARS = 400  # from here an answer is reasoning or an essay, not a label, a record or a sentence
-FEW_TEST_ROWS = 100
+FEW_TEST_ROWS = 200
 FEW_PER_CLASS = 10
 IMBALANCE = 10.0
+MORE_TEST = "evaluate.advanced.cross_fit = 10 judges on all rows; or more rows, or a larger data.test_fraction"
 FEW_SHOT = "a prompt with 5 to 10 of these examples (foretune evaluate measures it), or more rows"
 
 
@@ -82,12 +84,14 @@ def num_rows(subject: Subject) -> list[Finding]:
 
 
 def small_test(subject: Subject) -> list[Finding]:
-    """DATA021: so few test rows that only large differences will be visible."""
+    """DATA021: so few test rows that only large differences will be visible, and how large they must be."""
     num = len(subject.splits.get("test", ()))
     if subject.task == "text" or num >= FEW_TEST_ROWS:
         return []
-    title = f"{num} test rows: only large differences will be visible"
-    return finding(21, "info", title, [Hit("test", f"{num} rows")], fix="more rows, or a larger data.test_fraction")
+    visible = 100 * expected_visible_difference(num) if num else 100.0
+    title = f"{num} test rows: a difference below about {visible:.0f} points will mostly go unseen"
+    shown = f"{num} rows, one answer in five taken to differ, power 80 %"
+    return finding(21, "info", title, [Hit("test", shown)], fix=MORE_TEST)
 
 
 def class_balance(subject: Subject) -> list[Finding]:

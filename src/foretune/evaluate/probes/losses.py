@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from foretune.engine.losses import Asked, class_losses
-from foretune.evaluate.probes.references import Reference, given_another
+from foretune.errors import DataError
+from foretune.evaluate.probes.references import Reference, given_another, references
 from foretune.evaluate.probes.scope import NoEvidence, Scope, SplitName, Which, mean_score, share_score
 from foretune.evaluate.probes.scores import scored_answers
-from foretune.records.evidence import EndEvidence, PromptEvidence, SampleLoss
+from foretune.records.evidence import EndEvidence, PromptEvidence, SampleLoss, Score
+from foretune.stats.separation import area_under_curve
 
 __all__ = [
+    "SPLITS",
     "Losses",
     "base_input_nats",
     "end_evidence",
@@ -27,8 +31,8 @@ __all__ = [
 ]
 
 PROMPT_ROWS = 64  # training rows whose prompt is read too
-OTHERS_ROWS = 100  # rows of each split that are read behind another sample's prompt
-QUICK_OTHERS_ROWS = 40
+OTHERS = 4  # samples behind whose prompts a target is read
+OTHERS_ROWS: dict[SplitName, int] = {"train": 200, "validation": 100}  # targets that are read so, at most
 SPLITS: tuple[SplitName, ...] = ("train", "validation")
 
 
@@ -41,6 +45,13 @@ class Read(NamedTuple):
     prompt: np.ndarray
     target: np.ndarray
     p_end: float | None
+
+
+class Paired(NamedTuple):
+    """The fine-tuned model's nats a token of one target behind its own prompt, and behind those of other samples."""
+
+    own: float
+    others: list[float]
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,11 @@ class Losses:
     def references(self, name: SplitName) -> list[Reference]:
         """The references of a split."""
         return self.scope.references(name)
+
+    @cached_property
+    def paired(self) -> dict[SplitName, dict[str, Paired]]:
+        """Targets behind their own prompts and those of at least two others, by the sample's id."""
+        return {name: _paired(self.scope, name) for name in SPLITS}
 
     def _read(self, which: Which) -> dict[SplitName, list[Read]]:
         rows = {name: self.references(name) for name in SPLITS}
@@ -90,8 +106,8 @@ def sample_losses(scope: Scope, losses: Losses) -> tuple[SampleLoss, ...]:
 
 def _split_losses(scope: Scope, losses: Losses, name: SplitName) -> Iterator[SampleLoss]:
     rows, scores = losses.references(name), _scores(scope, name)
-    others = _given_others(scope, rows)
-    for at, (row, base, tuned) in enumerate(zip(rows, losses.base[name], losses.tuned[name], strict=True)):
+    paired = losses.paired[name]
+    for row, base, tuned in zip(rows, losses.base[name], losses.tuned[name], strict=True):
         yield SampleLoss(
             sample_id=row.sample.id,
             split=name,
@@ -100,32 +116,55 @@ def _split_losses(scope: Scope, losses: Losses, name: SplitName) -> Iterator[Sam
             score=scores.get(row.sample.id),
             base_nats_last=float(base.target[-row.num_last :].mean()),
             tuned_nats_last=float(tuned.target[-row.num_last :].mean()),
-            given_others=others.get(at),
+            given_others=fmean(paired[row.sample.id].others) if row.sample.id in paired else None,
         )
 
 
-def _given_others(scope: Scope, rows: Sequence[Reference]) -> dict[int, float]:
-    """Mean nats of targets behind the prompt of another sample with another target, by the place of the row."""
-    most = QUICK_OTHERS_ROWS if scope.quick else OTHERS_ROWS
-    limit = scope.max_len
-    asked: dict[int, Asked] = {}
-    for at in range(0 if scope.is_text else min(most, len(rows))):
-        other = _another(rows, at)
-        row = None if other is None else given_another(rows[at], other)
-        if row is not None and (limit is None or len(row.ids) <= limit):
-            asked[at] = row
-    found = scope.losses(list(asked.values()), "fine_tuned") if asked else []
-    return {at: float(nats.mean()) for at, nats in zip(asked, found, strict=True)}
+def _paired(scope: Scope, name: SplitName) -> dict[str, Paired]:
+    rows = [] if scope.is_text else _rows_to_pair(scope, name)
+    asked = [[row.asked(), *_behind_others(scope, rows, at)] for at, row in enumerate(rows)]
+    whole = [one for some in asked for one in some]
+    values = iter(scope.losses(whole, "fine_tuned") if whole else ())
+    found = {}
+    for row, some in zip(rows, asked, strict=True):
+        own = float(next(values)[: len(row.places)].mean())
+        others = [float(next(values).mean()) for _ in some[1:]]
+        if len(others) > 1:
+            found[row.sample.id] = Paired(own, others)
+    return found
 
 
-def _another(rows: Sequence[Reference], at: int) -> Reference | None:
-    """A sample with another input and another target, half the split away; None where all are alike."""
-    own = rows[at].sample
-    for step in range(len(rows)):
-        other = rows[(at + len(rows) // 2 + step) % len(rows)]
-        if other.sample.target != own.target and other.sample.prompt != own.prompt:
-            return other
-    return None
+def _rows_to_pair(scope: Scope, name: SplitName) -> list[Reference]:
+    """The drawn samples of a split; of training ones more, where a quick look draws few: wrong targets are counted."""
+    most = OTHERS_ROWS[name]
+    rows = scope.references(name)[:most]
+    if name == "validation" or len(rows) == most:
+        return rows
+    drawn = {sample.id for sample in scope.split(name)}
+    rest = [sample for sample in scope.own if sample.id not in drawn]
+    Random(f"paired/{scope.case.job.seed}").shuffle(rest)
+    try:
+        more = references(rest[: most - len(rows)], scope.tokenizer, kind=scope.kind, max_len=scope.max_len)
+    except DataError:  # the template that serves cannot tell prompt and answer apart
+        more = []
+    return [*rows, *more]
+
+
+def _behind_others(scope: Scope, rows: Sequence[Reference], at: int) -> list[Asked]:
+    """A target behind the prompts of samples with another input and another target, from all over the split."""
+    limit, own = scope.max_len, rows[at].sample
+    found: dict[int, Asked] = {}
+    for number in range(1, OTHERS + 1):
+        for step in range(len(rows)):
+            place = (at + number * len(rows) // (OTHERS + 1) + step) % len(rows)
+            other = rows[place].sample
+            if place in found or other.target == own.target or other.prompt == own.prompt:
+                continue
+            row = given_another(rows[at], rows[place])
+            if limit is None or len(row.ids) <= limit:
+                found[place] = row
+            break
+    return list(found.values())
 
 
 def _scores(scope: Scope, name: SplitName) -> dict[str, float]:
@@ -186,7 +225,17 @@ def end_evidence(losses: Losses) -> EndEvidence:
         ended_fraction=share_score(num_ended, len(answers.texts)),
         length_ratio=median(answers.num_tokens) / max(1.0, target_tokens),
         runs_past_target_fraction=_runs_past(answers.texts, answers.targets),
+        validation_longer=_validation_longer(losses),
     )
+
+
+def _validation_longer(losses: Losses) -> Score | None:
+    """Splits of one source have targets of the same lengths (0.5); None where one of them is empty."""
+    train, validation = ([float(len(row.places)) for row in losses.references(name)] for name in SPLITS)
+    if not train or not validation:
+        return None
+    found = area_under_curve(train, validation)
+    return Score(value=found.value, ci_low=found.low, ci_high=found.high, n=found.n)
 
 
 def _runs_past(texts: Sequence[str], targets: Sequence[str]) -> float:

@@ -12,7 +12,7 @@ from foretune.data.tokenise import prompt_ids, tokenise_all
 from foretune.data.tokenizer import Tokenizer
 from foretune.engine.losses import Asked
 
-__all__ = ["Reference", "given_another", "references"]
+__all__ = ["Reference", "behind", "given_another", "references"]
 
 TEXT_TOKENS = 1024  # of a raw text, where the model has no limit
 
@@ -84,10 +84,15 @@ def _rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_len: int | None) 
     return found
 
 
+def behind(prompt: Sequence[int], reference: Reference) -> Asked:
+    """The target of a decoder's sample behind the tokens of a prompt."""
+    target = reference.target_ids
+    return Asked([*prompt, *target], list(range(len(prompt), len(prompt) + len(target))))
+
+
 def given_another(reference: Reference, other: Reference) -> Asked:
     """The target of one sample behind the prompt of another."""
     target = reference.target_ids
     if reference.source is not None:
         return Asked(target, list(range(len(target))), other.source)
-    prompt = other.ids[: other.start]
-    return Asked([*prompt, *target], list(range(len(prompt), len(prompt) + len(target))))
+    return behind(other.ids[: other.start], reference)

@@ -15,8 +15,9 @@ from foretune.data.embed.vectors import Embedder
 from foretune.data.formats import read_samples
 from foretune.data.samples import Sample
 from foretune.errors import DataError
+from foretune.evaluate.probes.references import references
 from foretune.evaluate.probes.rows import plain_text
-from foretune.evaluate.probes.scope import NoEvidence, Scope, share_score
+from foretune.evaluate.probes.scope import NoEvidence, Scope, mean_score, share_score
 from foretune.evaluate.systems import FINE_TUNED
 from foretune.records.evidence import Score, ShiftEvidence
 from foretune.stats.drift import mmd_shift
@@ -47,14 +48,17 @@ def shift_evidence(scope: Scope, read_queries: Production | None) -> ShiftEviden
     apart = separation(*vectors)
     far = _uncovered(model, texts[0], texts[1], rng)
     order = np.argsort(-far.distances, kind="stable")[:NUM_WORST]
+    labelled = scope.drawn([sample for sample in production if sample.target], "production")
     return ShiftEvidence(
         num_production=len(production),
         auc=Score(value=apart.value, ci_low=apart.low, ci_high=apart.high, n=apart.n),
         mmd_p_value=mmd_shift(*vectors).p_value,
         uncovered_fraction=share_score(int(far.is_far.sum()), len(far.is_far)),
-        score_production=_production_score(scope, production),
+        score_production=_production_score(scope, labelled),
         score_test=_test_score(scope),
         worst_places=tuple(asked[at].place for at in order.tolist() if far.is_far[at] and asked[at].place),
+        nats_production=_nats(scope, labelled),
+        nats_validation=_nats(scope, scope.split("validation")),
     )
 
 
@@ -100,9 +104,8 @@ def _uncovered(model: Embedder, train: Sequence[str], asked: Sequence[str], rng:
     return _Far(distances, distances > np.quantile(usual, COVERED))
 
 
-def _production_score(scope: Scope, production: Sequence[Sample]) -> Score | None:
+def _production_score(scope: Scope, samples: Sequence[Sample]) -> Score | None:
     """The primary metric on production samples with targets; None where there are none."""
-    samples = scope.drawn([sample for sample in production if sample.target], "production")
     if not samples or scope.is_text:
         return None
     answers = scope.answers_to(samples, "production")
@@ -114,3 +117,18 @@ def _test_score(scope: Scope) -> Score | None:
     if not answers or scope.is_text:
         return None
     return scope.score([answer.prediction for answer in answers], [answer.expected for answer in answers])
+
+
+def _nats(scope: Scope, samples: Sequence[Sample]) -> Score | None:
+    """What targets cost the fine-tuned model, a mean over samples of nats a token; None where it writes no tokens."""
+    if scope.is_text or scope.kind not in ("causal", "seq2seq"):
+        return None
+    try:
+        rows = references(samples, scope.tokenizer, kind=scope.kind, max_len=scope.max_len)
+    except DataError:  # the template that serves cannot tell prompt and answer apart
+        return None
+    if len(rows) < LEAST_ROWS:
+        return None
+    found = scope.losses([row.asked() for row in rows], "fine_tuned")
+    means = [float(nats[: len(row.places)].mean()) for row, nats in zip(rows, found, strict=True)]
+    return mean_score(means, limits=None)

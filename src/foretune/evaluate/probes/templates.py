@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 
 from foretune.data.samples import Message
+from foretune.data.tokenise import prompt_ids
 from foretune.data.tokenizer import Tokenizer
+from foretune.engine.losses import Asked
 from foretune.errors import DataError
-from foretune.evaluate.probes.references import Reference, references
+from foretune.evaluate.probes.references import behind, references
 from foretune.evaluate.probes.scope import NoEvidence, Scope
 from foretune.records.evidence import TemplateLoss
 
@@ -28,15 +30,13 @@ def template_losses(scope: Scope) -> tuple[TemplateLoss, ...]:
     """Mean loss of the targets under each way of writing the prompt that differs from the others, and can be had."""
     if scope.kind != "causal" or scope.is_text:
         raise NoEvidence("no chat template is part of what this model reads")
-    samples = (scope.split("validation") or scope.split("train"))[: QUICK_ROWS if scope.quick else ROWS]
     known: dict[str, tuple[float, int]] = {}
     found = []
     for name, tokenizer in _ways(scope):
         try:
             digest = written_sha256(tokenizer)
             if digest not in known:
-                rows = references(samples, tokenizer, kind="causal", max_len=scope.max_len)
-                known[digest] = _mean_nats(scope, rows), len(rows)
+                known[digest] = _mean_nats(scope, _asked(scope, tokenizer))
         except DataError:  # a template that refuses these conversations is no way of asking
             continue
         nats, n = known[digest]
@@ -45,11 +45,26 @@ def template_losses(scope: Scope) -> tuple[TemplateLoss, ...]:
     return tuple(found)
 
 
-def _mean_nats(scope: Scope, rows: Sequence[Reference]) -> float:
-    asked = [row.asked() for row in rows]
+def _asked(scope: Scope, tokenizer: Tokenizer) -> list[Asked]:
+    """The targets as a template writes them; one that writes answers unlike its own question serves all the same.
+
+    Then they stand as training wrote them behind the prompt that the template asks with.
+    """
+    most = QUICK_ROWS if scope.quick else ROWS
+    samples = (scope.split("validation") or scope.split("train"))[:most]
+    try:
+        rows = references(samples, tokenizer, kind="causal", max_len=scope.max_len)
+    except DataError:
+        known = (scope.references("validation") or scope.references("train"))[:most]
+        asked = [behind(prompt_ids(row.sample, tokenizer), row) for row in known]
+        return [one for one in asked if scope.max_len is None or len(one.ids) <= scope.max_len]
+    return [Asked(row.ids, row.places) for row in rows]
+
+
+def _mean_nats(scope: Scope, asked: Sequence[Asked]) -> tuple[float, int]:
+    """The mean over samples of the nats per target token, and the number of samples."""
     values = scope.losses(asked, "fine_tuned") if asked else []
-    per_row = [float(nats[: len(row.places)].mean()) for row, nats in zip(rows, values, strict=True)]
-    return float(np.mean(per_row)) if per_row else float("nan")
+    return (float(np.mean([nats.mean() for nats in values])) if values else float("nan")), len(values)
 
 
 def _ways(scope: Scope) -> Iterator[tuple[WayName, Tokenizer]]:

@@ -23,7 +23,7 @@ from foretune.stats.checks import FloatArray, checked_binary, checked_scores
 from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
 from foretune.stats.paired import MARGIN, PairedResult, compare_paired, compare_paired_metric
 
-__all__ = ["Metric", "ScoreTable", "compare_scores", "paired_rows", "score_samples"]
+__all__ = ["Metric", "ScoreTable", "compare_scores", "paired_rows", "score_samples", "unscored_words"]
 
 USER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -150,6 +150,15 @@ def compare_scores(
         margin=margin,
         score_range=spec.score_range,
     )
+
+
+def unscored_words(system: str, table: ScoreTable) -> list[str]:
+    """What to say of a system's answers that the user's own scorers gave no number for, a sentence for each metric."""
+    return [
+        f"{metric}: {len(rows)} of {table.n} answers of {system} have no score (row {min(rows)}: {rows[min(rows)]}); "
+        "they are left out, never scored 0"
+        for metric, rows in table.unscored.items()
+    ]
 
 
 def paired_rows(metric: str, baseline: ScoreTable, candidate: ScoreTable) -> NDArray[np.bool_]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from random import Random
+from statistics import fmean, median
+from typing import NamedTuple
 
-__all__ = ["pair_fits"]
+__all__ = ["OTHERS", "PairCosts", "own_inputs", "pair_costs", "pair_fits"]
 
 FOLDS = 5
+OTHERS = 4  # inputs of other rows that a target is held against
 ROUNDS = 5
 MOST_WORDS = 60  # of one text
 MOST_PAIRS = 1500  # that one fold learns from
@@ -30,14 +35,47 @@ def pair_fits(inputs: Sequence[str], targets: Sequence[str]) -> list[float]:
     About 0 or below: the input says nothing of the target, or something else. Needs no model and works in any language
     that parts its words; time grows with the words of inputs times those of targets.
     """
+    return [-cost for cost in pair_costs(inputs, targets).own]
+
+
+class PairCosts(NamedTuple):
+    """What each target costs after its own input and after the inputs of `others` of its rows, nats a word."""
+
+    own: list[float]
+    others: list[list[float]]
+
+
+def pair_costs(inputs: Sequence[str], targets: Sequence[str], *, num_others: int = 0, seed: int = 0) -> PairCosts:
+    """What each target costs beside what its words cost at large, by what the pairs of the other folds taught."""
     pairs = [(_words(source), _words(target)) for source, target in zip(inputs, targets, strict=True)]
-    fits = [0.0] * len(pairs)
+    rng = Random(seed)
+    found = PairCosts([0.0] * len(pairs), [[] for _ in pairs])
     for fold in range(FOLDS):
-        others = [pair for at, pair in enumerate(pairs) if at % FOLDS != fold]
-        learned = _learned(others[:: max(1, len(others) // MOST_PAIRS)])
+        rest = [pair for at, pair in enumerate(pairs) if at % FOLDS != fold]
+        learned = _learned(rest[:: max(1, len(rest) // MOST_PAIRS)])
         for at in range(fold, len(pairs), FOLDS):
-            fits[at] = learned.fit(*pairs[at])
-    return fits
+            target = pairs[at][1]
+            found.own[at] = -learned.fit(*pairs[at])
+            chosen = rng.sample(range(len(pairs) - 1), min(num_others, len(pairs) - 1))
+            found.others[at] += [-learned.fit(pairs[one + (one >= at)][0], target) for one in chosen]
+    return found
+
+
+def own_inputs(inputs: Sequence[str], targets: Sequence[str], *, most_confused: float) -> list[bool] | None:
+    """Whether each target fits its own input better than nine of ten pairings with inputs of others fit.
+
+    None where more than the share `most_confused` of these fits better than the median target: the words then tell too
+    little to judge single rows.
+    """
+    costs = pair_costs(inputs, targets, num_others=OTHERS)
+    if min(map(len, costs.others), default=0) < 2:
+        return None
+    misfits = [own - fmean(row) for own, row in zip(costs.own, costs.others, strict=True)]
+    pairings = sorted(cost - (sum(row) - cost) / (len(row) - 1) for row in costs.others for cost in row)
+    if bisect_left(pairings, median(misfits)) > most_confused * len(pairings):
+        return None
+    limit = pairings[len(pairings) // 10]
+    return [misfit < limit for misfit in misfits]
 
 
 def _words(text: str) -> Words:

@@ -1,0 +1,127 @@
+"""The halves of the suite: two that rules are made on, one held out, and one to check mended rules on."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from diagnose_suite.check_tasks import CHECK, CHECK_BY_HEART
+from diagnose_suite.tasks import BY_HEART, DEVELOPMENT, FIRST, Task
+from diagnose_suite.third_tasks import THIRD, THIRD_BY_HEART
+
+__all__ = ["HALVES", "TASKS", "Half", "HalfPlan"]
+
+Half = Literal["dev", "first", "heldout", "check"]
+
+
+@dataclass(frozen=True)
+class HalfPlan:
+    """What a half is made of. `key` seeds its data: of `first` it is the name that it had when it was held out."""
+
+    key: str
+    tasks: tuple[Task, ...]
+    leaking: tuple[str, ...]  # tasks that are learned by heart, where test rows leak
+    base: str
+    first_seed: int
+    num_seeds: int
+    each: int  # runs of each fault
+    hard_each: int  # and of each hard kind, but as many long prompts as faults
+    more: Mapping[str, int] = field(default_factory=dict)  # runs beyond `each`, where many have little effect
+    not_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tasks that a fault is not planted in
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    general: str = "mixed"  # the general rows that sound runs mix in
+    rates: Mapping[str, float] = field(default_factory=dict)  # learning rate by method, where not the base's own
+    twin_rounds: int = 12  # in which all twins have come
+
+    @property
+    def all_tasks(self) -> set[str]:
+        """The names of all tasks of the half, those learned by heart included; no other half has one of them."""
+        return {*(task.name for task in self.tasks), *self.leaking}
+
+
+CLASSES = ("mood", "desk")  # a hollow or cut answer of one word is not the planted fault but another
+NOT_FOR = {
+    "style_only": CLASSES,
+    "truncation": CLASSES,
+    "shuffled": CLASSES,
+    "prompt_loss": ("record", "spanish"),  # learned so fast that diluted steps suffice
+    "long_prompt": ("record", "spanish"),
+    "overfitting": ("record", "spanish", "tags", "sale"),  # 60 rows teach these whole, however often they are seen
+}
+THIRD_CLASSES = ("topic", "urgency")
+CHECK_CLASSES = ("leave", "carrier")
+
+HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
+    {
+        "dev": HalfPlan("dev", DEVELOPMENT, ("price", "mood"), "pebble", 0, 2, each=4, hard_each=2, not_for=NOT_FOR),
+        "first": HalfPlan(
+            "heldout",
+            FIRST,
+            tuple(task.name for task in BY_HEART),
+            "pebblet",
+            1000,
+            5,
+            each=22,
+            hard_each=9,
+            more={
+                "duplicates": 14,
+                "label_noise": 10,
+                "leakage": 2,
+                "long_prompt": 6,
+                "missing_end": 2,
+                "overfitting": 14,
+                "prompt_loss": 6,
+            },
+            not_for=NOT_FOR,
+        ),
+        "heldout": HalfPlan(
+            "third",
+            THIRD,
+            tuple(task.name for task in THIRD_BY_HEART),
+            "pebbleq",
+            2000,
+            4,
+            each=24,
+            hard_each=8,
+            more={"duplicates": 8, "label_noise": 4, "overfitting": 8, "prompt_loss": 8, "long_prompt": 8, "shift": 4},
+            not_for={
+                "style_only": THIRD_CLASSES,
+                "truncation": THIRD_CLASSES,
+                "shuffled": THIRD_CLASSES,
+                "language_loss": (
+                    "ficha",
+                    "both",
+                    "redact",
+                ),  # two teach the other language; the third costs skills in both
+            },
+            settings={"evaluate.advanced.probe_samples": 24},  # 24 general tasks in Spanish
+            general="even",
+        ),
+        "check": HalfPlan(
+            "check",
+            CHECK,
+            tuple(task.name for task in CHECK_BY_HEART),
+            "pebbleq",
+            3000,
+            2,
+            each=5,
+            hard_each=5,
+            not_for={
+                "style_only": CHECK_CLASSES,
+                "truncation": CHECK_CLASSES,
+                "shuffled": CHECK_CLASSES,
+                "overfitting": ("recipe",),  # a dozen rows teach it whole
+                "duplicates": ("recipe",),
+            },
+            settings={"train.advanced.max_steps": 110},
+            rates={"lora": 1.5e-3, "full": 2.5e-4},  # at the held-out half's, some sound runs lost general skills
+            twin_rounds=5,
+        ),
+    }
+)
+TASKS = {
+    task.name: task for task in (*DEVELOPMENT, *FIRST, *BY_HEART, *THIRD, *THIRD_BY_HEART, *CHECK, *CHECK_BY_HEART)
+}

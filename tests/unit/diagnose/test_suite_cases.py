@@ -1,0 +1,100 @@
+"""The planted-fault suite's plan: how many runs of what, which data they get, and that each plant does its harm."""
+
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def suite() -> Iterator[Any]:
+    """The modules that plan and plant; none of those that train."""
+    sys.path.insert(0, str(BENCHMARKS))
+    from diagnose_suite import cases, halves, planting
+
+    yield SimpleNamespace(
+        cases=cases.cases,
+        faults=cases.FAULTS,
+        halves=halves.HALVES,
+        hard=cases.HARD,
+        planted=planting.planted,
+        tasks=halves.TASKS,
+    )
+    sys.path.remove(str(BENCHMARKS))
+
+
+def of_label(suite: Any, label: str) -> list[Any]:
+    """The held-out runs of a label, each with its healthy twin's data."""
+    cases = [case for case in suite.cases("heldout") if case.label == label]
+    return [(suite.planted(case), suite.planted(replace(case, label="healthy"))) for case in cases]
+
+
+def test_the_held_out_half_is_as_large_as_asked_for(suite: Any) -> None:
+    """300 harmful faults and 20 a class, with room for mild ones; 150 sound runs, half of them hard."""
+    counts = Counter(case.label for case in suite.cases("heldout"))
+    assert len(suite.faults) >= 17
+    assert sum(counts[label] for label in suite.faults) >= 400
+    assert min(counts[label] for label in suite.faults) >= 24
+    hard = sum(counts[label] for label in suite.hard)
+    assert counts["healthy"] + hard >= 150 and hard >= counts["healthy"]
+    assert counts.total() <= 640
+
+
+def test_halves_share_no_task_base_or_seed(suite: Any) -> None:
+    """But the half that mended rules are checked on stands on the held-out base."""
+    for one, other in combinations(suite.halves, 2):
+        for name in ("task", "seed") if {one, other} == {"heldout", "check"} else ("task", "base", "seed"):
+            both = [{getattr(case, name) for case in suite.cases(half)} for half in (one, other)]
+            assert both[0].isdisjoint(both[1]), (one, other, name)
+
+
+def test_the_first_half_is_what_its_packed_records_were_made_of(suite: Any) -> None:
+    """Its cases and their data have not moved since it was held out itself."""
+    told = hashlib.sha256()
+    for case in suite.cases("first")[::20]:
+        run = suite.planted(case)
+        told.update(repr((case.name, case.twin, run.train, run.test, sorted(run.notes.items()))).encode())
+    assert told.hexdigest()[:12] == "ae5570e72d90"
+
+
+def test_every_task_asks_what_its_answer_says(suite: Any) -> None:
+    """Questions name no unknown fact; shifted ones and hollow answers can be drawn for every task."""
+    from random import Random
+
+    for task in suite.tasks.values():
+        for at in range(40):
+            pairs = [task.pair(Random(at)), task.pair(Random(at), "shifted"), task.hollow_pair(Random(at))]
+            assert all(pair.question and pair.answer and "{" not in pair.question for pair in pairs), task.name
+
+
+def test_test_rows_of_a_leak_are_in_training_a_word_apart(suite: Any) -> None:
+    for run, _ in of_label(suite, "leakage")[:6]:
+        asked = [set(pair.question.split()) for pair in run.train]
+        near = sum(any(len(set(pair.question.split()) ^ words) <= 1 for words in asked) for pair in run.test)
+        assert near >= 0.6 * len(run.test)
+        assert not {pair.question for pair in run.test} & {pair.question for pair in run.train}
+
+
+def test_general_rows_of_a_lost_language_are_english_alone(suite: Any) -> None:
+    runs = of_label(suite, "language_loss")
+    assert {run.general for run, _ in runs} == {"english"} and {twin.general for _, twin in runs} == {"even"}
+
+
+@pytest.mark.parametrize("label", ["label_noise", "truncation", "shuffled", "missing_end", "style_only"])
+def test_answers_are_spoilt_and_questions_kept(suite: Any, label: str) -> None:
+    for run, twin in of_label(suite, label)[:8]:
+        assert [pair.question for pair in run.train] == [pair.question for pair in twin.train]
+        spoilt = sum(one.answer != other.answer for one, other in zip(run.train, twin.train, strict=True))
+        assert run.tokens or spoilt >= 0.2 * len(run.train)
