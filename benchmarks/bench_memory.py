@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ import transformers
 
 from foretune import api, journey
 from foretune.config.read import resolve_job
+from foretune.config.write import job_toml
 from foretune.data.world.corpus import documents
 from foretune.models.base import resolve_base
 from foretune.models.load import load_model
+from foretune.records.plan import Estimate
 from foretune.records.training import TrainingRecord
 
 STEPS = 12
@@ -108,7 +111,9 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 
 def _measured(cell: Cell, folder: Path) -> dict[str, Any]:
     given = resolve_job(None, _settings(cell, folder), {})
-    peaks = {"shape": api.plan(given).peak_memory_gb, "probe": api.plan(given, probe=True).peak_memory_gb}
+    job = folder / "job.toml"
+    job.write_text(job_toml(given.job), encoding="utf-8")
+    peaks = {"shape": _planned(job), "probe": _planned(job, "--probe")}
     run_dir = api.run(given, runs_dir=folder / "runs", dry_run=True).run_dir
     journey.run_stages(run_dir, stages=("train",))  # in a process of its own
     actual = TrainingRecord.read(run_dir).peak_memory_bytes / 1e9
@@ -120,6 +125,13 @@ def _measured(cell: Cell, folder: Path) -> dict[str, Any]:
         row[f"{way}_held"] = peak.low <= actual <= peak.high
     print(json.dumps(row), file=sys.stderr, flush=True)
     return row
+
+
+def _planned(job: Path, *flags: str) -> Estimate:
+    """The plan's peak, GB; asked in a process of its own, as the probe measures the process that it runs in."""
+    command = [sys.executable, "-m", "foretune", "plan", str(job), "--json", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Estimate.model_validate(json.loads(done.stdout)["plan"]["peak_memory_gb"])
 
 
 def _settings(cell: Cell, folder: Path) -> dict[str, Any]:

@@ -115,12 +115,13 @@ def peak_memory(
     is_flat: bool = False,
     recomputes: bool = False,
     trunk_bytes: float = 0.0,
+    has_own_products: bool = False,
 ) -> Memory:
     """The peak of one training process.
 
     `largest` is the largest micro-batch of the run, `longest_answer` the most tokens of a row that carry loss;
     `is_flat`: the run computes flat tokens; `recomputes`: activations are computed again in the backward pass;
-    `trunk_bytes`: outputs of frozen lower blocks that are kept in memory.
+    `trunk_bytes`: outputs of frozen lower blocks kept in memory; `has_own_products`: bf16 products are our own.
     """
 
     def of_step(recomputing: bool) -> dict[str, float]:
@@ -130,7 +131,8 @@ def peak_memory(
 
     components = _static_components(trained, derived) | of_step(recomputes)
     if is_flat and derived.precision == "bf16" and device == "cpu":
-        components["kernels"] = BF16_KERNEL_BYTES
+        # a probe's own peak holds them already; our own products have one kernel for all shapes
+        components["kernels"] = 0.0 if has_own_products or probe is not None else BF16_KERNEL_BYTES
         components["weights"] += 0.0 if trained.trains_base else BF16_BYTES * trained.base_parameters
     components["runtime"] = FLAT_RUNTIME_BYTES if is_flat else RUNTIME_BYTES[device]
     if probe is not None:

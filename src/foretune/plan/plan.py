@@ -17,6 +17,7 @@ from foretune.models.flat_rules import (
     engine_line,
     engine_name,
     frozen_flat_parameters,
+    has_bf16_products,
     row_multiple,
     why_not_flat_in,
 )
@@ -200,6 +201,7 @@ def _memory(basis: _Basis) -> Memory:
         is_flat=basis.cutting.is_flat,
         recomputes=basis.recomputes,
         trunk_bytes=basis.trunk_bytes if is_in_memory else 0.0,
+        has_own_products=has_bf16_products() and "kernels" not in basis.job.train.advanced.without,
     )
 
 

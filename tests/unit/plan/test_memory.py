@@ -62,6 +62,21 @@ def test_components_add_up_to_the_peak(device: str, probed: bool) -> None:
     assert min(memory.components.values()) >= 0
 
 
+def test_kernels_that_are_compiled_for_every_shape_count_once() -> None:
+    """Where torch multiplies in bf16; a probe has held them already, and our own products need none."""
+    job = JobConfig.model_validate({"train": {"advanced": {"precision": "bf16"}}})
+    derived = derive(job, num_train_samples=100, longest_sample_tokens=512, model_max_len=None, device="cpu")
+
+    def kernels(**more: Any) -> float:
+        trained, largest = lora(llama(), 75_264), Pass.padded(4, 128)
+        memory = peak_memory(model_shape(llama()), trained, derived, largest=largest, longest_answer=100,
+                             device="cpu", is_flat=True, **more)  # fmt: skip
+        return memory.components["kernels"]
+
+    assert kernels() == 300_000_000
+    assert kernels(has_own_products=True) == kernels(probe=probe_of()) == 0
+
+
 def test_memory_grows_with_batch_length_and_model() -> None:
     def peak(config: dict[str, Any], rows: int, tokens: int) -> float:
         return memory_of(config, lora(config, 1000), (rows, tokens)).peak_gb.expected
