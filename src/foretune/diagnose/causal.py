@@ -14,32 +14,28 @@ from foretune.records.diagnosis import Cause, Mode
 
 __all__ = ["EXPLAINS", "LEARNING", "explained"]
 
+# What weights that were thrown about show, whatever the data are like.
+OF_BROKEN_WEIGHTS: tuple[Mode, ...] = (
+    "overfitting",
+    "underfitting",
+    "learning_rate_too_low",
+    "forgetting",
+    "language_loss",
+    "missing_end",
+    "style_without_substance",
+    "label_noise",
+    "unrelated_targets",
+)
 # A cause and what follows from it, upstream causes first. Pairs that could go either way stand in both directions;
 # `_holds` settles them by what the run shows.
 EXPLAINS: dict[Mode, tuple[Mode, ...]] = {
     "diverged": (
-        "overfitting",
-        "underfitting",
-        "learning_rate_too_low",
-        "forgetting",
-        "language_loss",
-        "missing_end",
-        "style_without_substance",
-        "label_noise",
-        "unrelated_targets",
+        *OF_BROKEN_WEIGHTS,
         "template_mismatch",
         "loss_on_prompt",
     ),
     "learning_rate_too_high": (
-        "overfitting",
-        "underfitting",
-        "learning_rate_too_low",
-        "forgetting",
-        "language_loss",
-        "missing_end",
-        "style_without_substance",
-        "label_noise",
-        "unrelated_targets",
+        *OF_BROKEN_WEIGHTS,
         "truncated_targets",
         "too_little_data",
     ),

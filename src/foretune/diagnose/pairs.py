@@ -173,11 +173,11 @@ def label_noise(evidence: Evidence) -> Cause | None:
         fixes=(
             f"Have people read the {len(flagged)} listed rows: foretune rate. What they reject is noise, what they "
             "disagree on is ambiguous.",
-            "Drop or relabel them: --apply writes the data without them, and without rows that were not probed and fit "
-            "their input as badly.",
+            "Drop or relabel them: --apply writes the data without rows whose target does not belong to its input, by "
+            "their words, or where these tell too little by the model's losses.",
         ),
         patch={},
-        data_steps=(step,) if flagged else (),
+        data_steps=(step,) if flagged or (words is not None and words.is_clear) else (),
     )
 
 

@@ -58,6 +58,7 @@ def test_words_that_tell_every_target_overrule_a_model_that_knows_none(s: Module
     record = judged_with_words(s, a_third, 0.0, NONE, LEARNED)
     assert [cause.mode for cause in record.roots] == ["label_noise"]
     assert "By their words alone, without a model, it is 30 %." in record.causes[0].evidence
+    assert [step.do for step in record.causes[0].data_steps] == ["drop_odd"]  # though no probed row looks odd
 
 
 def test_words_that_tell_a_part_must_agree_with_the_model(s: ModuleType) -> None:
