@@ -1,7 +1,8 @@
 """kill -9 at random moments: does the resumed run give the very numbers of the uninterrupted one?
 
-Each trial starts the training process of the same job, kills it at a random moment, resumes it (killing the second
-process too in every third trial) and compares every loss and the adapter's bytes with the uninterrupted run.
+Each trial starts the training process of the same job, kills it at a random moment behind a random step (or while it
+starts), resumes it (killing the second process too in every third trial) and compares every loss and the artefact's
+bytes with the uninterrupted run. Moments hang on steps, not on seconds, so that a busy machine does not move them.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -11,10 +12,12 @@ import json
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ from foretune.config.read import resolve_job
 from foretune.records.events import read_events
 from foretune.records.training import TrainingRecord
 
-TRIALS = 42  # three of each method
+TRIALS = 105  # seven of each method
+START_SECONDS = 2.0  # about what a process takes until its first step
 FLAGS: dict[str, Any] = {
     "train.advanced.max_steps": 30,
     "train.advanced.save_every": 4,
@@ -51,12 +55,35 @@ METHODS: dict[str, dict[str, Any]] = {
     "classify": {"data.path": "data/classes.jsonl"},
     "regress": {"data.path": "data/numbers.jsonl", "data.input_field": "text", "data.target_field": "score"},
     "pretrain": {"data.path": "data/text.txt"},
+    "seq2seq": {"train.method": "lora", "base": "t5"},
 }
 
 
 def _start(run_dir: Path, *, resume: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "foretune.train", str(run_dir), *(["--resume"] if resume else [])]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _killed(run_dir: Path, behind: int, seconds: float) -> None:
+    """Train or go on, and kill -9 `seconds` after step `behind` was written; a run that ends before is not killed."""
+    process = _start(run_dir, resume=True)
+    while process.poll() is None and (not (run_dir / "events.jsonl").is_file() or _last_step(run_dir) < behind):
+        time.sleep(0.01)
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _last_step(run_dir: Path) -> int:
+    return max(_losses(run_dir), default=0)
+
+
+def _step_seconds(run_dir: Path) -> float:
+    """The median time between two steps."""
+    times = [event["time"] for event in read_events(run_dir) if event["kind"] == "step"]
+    return statistics.median(b - a for a, b in pairwise(times))
 
 
 def _losses(run_dir: Path) -> dict[int, float]:
@@ -87,6 +114,26 @@ def _write_data(folder: Path) -> None:
     (folder / "text.txt").write_text("\n\n".join(asked), encoding="utf-8")
 
 
+def _write_t5(folder: Path) -> None:
+    """An encoder and decoder with random weights and the tokens of pebble."""
+    import transformers
+
+    from foretune.models.base import resolve_base
+    from foretune.models.load import load_model
+
+    folder.mkdir(parents=True)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(resolve_base("pebble") / file, folder / file)
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)
+    shape = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+    special = {"pad_token_id": tokens.pad_token_id, "eos_token_id": tokens.eos_token_id, "decoder_start_token_id": 0}
+    config = transformers.T5Config(
+        vocab_size=len(tokens), architectures=["T5ForConditionalGeneration"], **shape, **special
+    )
+    config.save_pretrained(folder)
+    load_model(folder, random_init=True, seed=0).model.save_pretrained(folder)
+
+
 def _same(run_dir: Path, reference: Path) -> bool:
     ours, theirs = TrainingRecord.read(run_dir), TrainingRecord.read(reference)
     curves = (ours.train_curve, ours.eval_curve) == (theirs.train_curve, theirs.eval_curve)
@@ -100,6 +147,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         job_file = api.init("json-extract", Path(name) / "job")
         _write_data(job_file.parent / "data")
+        _write_t5(job_file.parent / "t5")
         runs_dir = Path(name) / "runs"
         references: dict[str, tuple[Path, float]] = {}
         prepared: dict[str, Path] = {}
@@ -107,26 +155,20 @@ def measure() -> dict[str, Any]:
             fresh = _prepared(job_file, runs_dir, method)
             prepared[method] = runs_dir / f"fresh-{method}"
             shutil.copytree(fresh, prepared[method])
-            begin = time.perf_counter()
             process = _start(fresh, resume=False)
             _, errors = process.communicate()
             assert process.returncode == 0, errors.decode()
-            references[method] = (fresh, time.perf_counter() - begin)
+            references[method] = (fresh, _step_seconds(fresh))
         for trial in range(TRIALS):
             method = list(METHODS)[trial % len(METHODS)]
-            reference, seconds = references[method]
+            reference, step_seconds = references[method]
             run_dir = runs_dir / f"trial-{trial:02d}"
             shutil.copytree(prepared[method], run_dir)
-            kills = [randomness.uniform(0.1, 1.0) * seconds for _ in range(2 if trial % 3 == 2 else 1)]
-            killed_at = []
-            for moment in kills:
-                process = _start(run_dir, resume=True)
-                try:
-                    process.wait(timeout=moment)
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                killed_at.append(max(_losses(run_dir), default=0))
+            killed_at: list[int] = []
+            for _ in range(2 if trial % 3 == 2 else 1):
+                behind = randomness.randrange(max(killed_at, default=0), FLAGS["train.advanced.max_steps"] + 1)
+                _killed(run_dir, behind, randomness.uniform(0.0, 2.0) * (step_seconds if behind else START_SECONDS))
+                killed_at.append(_last_step(run_dir))
             process = _start(run_dir, resume=True)
             _, errors = process.communicate()
             equal = process.returncode == 0 and _same(run_dir, reference)

@@ -9,8 +9,9 @@ Every command goes on where it stood. In the order of a whole measurement:
     python benchmarks/diagnose.py run heldout --bases DIR --out HELD    # records of the half that nothing was made on
     python benchmarks/diagnose.py score HELD                            # the figures
     python benchmarks/diagnose.py run check --bases DIR --out CHECK     # of a smaller one, for rules mended since
+    python benchmarks/diagnose.py run final --bases DIR --out FINAL     # of the last, for the rules as they stand now
     python benchmarks/diagnose.py fix HELD --bases DIR                  # the first cause's patch applied, and rerun
-    python benchmarks/diagnose.py pack DEV FIRST HELD                   # the small file that the tests replay
+    python benchmarks/diagnose.py pack DEV FIRST HELD CHECK FINAL       # the small file that the tests replay
     python benchmarks/diagnose.py replay                                # the figures again, from that file
     python benchmarks/diagnose.py live                                  # what the badge would have said meanwhile
 """

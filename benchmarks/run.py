@@ -35,6 +35,7 @@ NAMES = (
     "diagnose",
     "generate",
     "decision",
+    "memory",
 )
 
 

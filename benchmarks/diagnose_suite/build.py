@@ -48,6 +48,19 @@ SHAPES: dict[str, tuple[int, dict[str, Any]]] = {
             "num_key_value_heads": 5,
         },
     ),
+    "pebblen": (
+        43,
+        {
+            "model_type": "qwen3",
+            "architectures": ["Qwen3ForCausalLM"],
+            "hidden_size": 144,
+            "num_hidden_layers": 5,
+            "intermediate_size": 320,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 3,
+            "head_dim": 24,
+        },
+    ),
 }
 BASE_JOB = {
     "base": "shape",

@@ -1,4 +1,4 @@
-"""The halves of the suite: two that rules are made on, one held out, and one to check mended rules on."""
+"""The halves of the suite: two that rules are made on, one held out, one to check mended rules on, and a last one."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from diagnose_suite.check_tasks import CHECK, CHECK_BY_HEART
+from diagnose_suite.final_tasks import FINAL, FINAL_BY_HEART
 from diagnose_suite.tasks import BY_HEART, DEVELOPMENT, FIRST, Task
 from diagnose_suite.third_tasks import THIRD, THIRD_BY_HEART
 
-__all__ = ["HALVES", "TASKS", "Half", "HalfPlan"]
+__all__ = ["FINAL_STEPS", "HALVES", "TASKS", "Half", "HalfPlan"]
 
-Half = Literal["dev", "first", "heldout", "check"]
+Half = Literal["dev", "first", "heldout", "check", "final"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ NOT_FOR = {
 }
 THIRD_CLASSES = ("topic", "urgency")
 CHECK_CLASSES = ("leave", "carrier")
+FINAL_CLASSES = ("tongue", "feed")
+FINAL_STEPS = 110  # of 8 rows
 
 HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
     {
@@ -120,8 +123,41 @@ HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
             rates={"lora": 1.5e-3, "full": 2.5e-4},  # at the held-out half's, some sound runs lost general skills
             twin_rounds=5,
         ),
+        "final": HalfPlan(
+            "final",
+            FINAL,
+            tuple(task.name for task in FINAL_BY_HEART),
+            "pebblen",
+            4000,
+            4,
+            each=23,
+            hard_each=8,
+            more={
+                "duplicates": 9,
+                "label_noise": 3,
+                "long_prompt": 8,
+                "overfitting": 11,
+                "prompt_loss": 8,
+                "rate_high": 4,
+                "shift": 4,
+                "shuffled": 2,
+                "truncation": 2,
+            },
+            not_for={
+                "style_only": FINAL_CLASSES,
+                "truncation": FINAL_CLASSES,
+                "shuffled": FINAL_CLASSES,
+                "overfitting": ("postcard", "menu", "riddle", "stock"),  # a dozen rows teach these
+                "duplicates": ("postcard", "menu", "riddle"),
+                "rate_high": ("tongue",),  # a ruined model still tells two languages apart
+                "early_stopped": ("riddle",),  # for long, or with fewer general rows, it costs the skill of copying
+                "long_but_sound": ("riddle",),
+                "mild_forgetting": ("riddle",),
+            },
+            settings={"evaluate.advanced.probe_samples": 24, "train.advanced.max_steps": FINAL_STEPS},
+            general="even",
+        ),
     }
 )
-TASKS = {
-    task.name: task for task in (*DEVELOPMENT, *FIRST, *BY_HEART, *THIRD, *THIRD_BY_HEART, *CHECK, *CHECK_BY_HEART)
-}
+EVERY = (*DEVELOPMENT, *FIRST, *BY_HEART, *THIRD, *THIRD_BY_HEART, *CHECK, *CHECK_BY_HEART, *FINAL, *FINAL_BY_HEART)
+TASKS = {task.name: task for task in EVERY}

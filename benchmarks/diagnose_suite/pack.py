@@ -27,6 +27,7 @@ __all__ = ["PACKED", "SEVERITIES", "Recorded", "pack", "read_folder", "read_pack
 SEVERITIES = ((0.02, "none"), (0.05, "mild"), (0.15, "medium"))
 WITHOUT_TWIN = ("leakage", "shift")  # whose effect shows within the run
 DIGITS = 4
+EFFECT_DIGITS = 6  # a fall of 0.95 to 0.90 is one of 0.05, and counts
 LOSS_DIGITS = 3  # of one sample's losses, by far the largest part
 PACKED = Path(__file__).parents[1] / "results" / "diagnose_evidence.jsonl.xz"
 
@@ -64,7 +65,7 @@ class Recorded:
 
 def severity_of(effect: float) -> str:
     """The class of a fall, 0..1."""
-    return next((name for limit, name in SEVERITIES if effect < limit), "severe")
+    return next((name for limit, name in SEVERITIES if round(effect, EFFECT_DIGITS) < limit), "severe")
 
 
 # --- from folders ---------------------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def _packed(run: Recorded) -> dict[str, Any]:
     told = {one: getattr(run, one) for one in ("half", "name", "label", "task", "base", "method", "seed", "notes")}
     return {
         **told,
-        "effect": None if run.effect is None else round(run.effect, DIGITS),
+        "effect": None if run.effect is None else round(run.effect, EFFECT_DIGITS),
         "job": _packed_job(seen.job, run.base),
         "curves": _packed_curves(seen.curves),
         "evaluation": None if seen.evaluation is None else _packed_evaluation(seen.evaluation),

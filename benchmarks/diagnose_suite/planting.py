@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from diagnose_suite.cases import Case
+from diagnose_suite.final_plants import FINAL_PLANTS
 from diagnose_suite.halves import HALVES, TASKS, Half
 from diagnose_suite.plants import PLANTS, STEPS, Plant, Planted, pairs_of
 from diagnose_suite.tasks import Task
@@ -21,8 +22,14 @@ BASE_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("pebblet", "full"): {"train.learning_rate": 8e-4},
     ("pebbleq", "lora"): {"train.learning_rate": 2.5e-3},
     ("pebbleq", "full"): {"train.learning_rate": 4e-4},
+    ("pebblen", "lora"): {"train.learning_rate": 1.8e-3},
+    ("pebblen", "full"): {"train.learning_rate": 2.3e-4},
 }
-OWN_PLANTS: dict[Half, dict[str, Plant]] = {"heldout": THIRD_PLANTS, "check": CHECK_PLANTS}
+OWN_PLANTS: dict[Half, dict[str, Plant]] = {
+    "heldout": THIRD_PLANTS,
+    "check": CHECK_PLANTS,
+    "final": FINAL_PLANTS,
+}
 SIZES = (240, 300, 360, 420)
 NUM_VALIDATION, NUM_TEST = 50, 100
 

@@ -19,26 +19,19 @@ from foretune.config.read import ResolvedJob, field_names, resolve_job
 from foretune.config.settings import settings_of
 from foretune.config.smoke import smoked
 from foretune.data.faults import REJECTED_FILE
-from foretune.data.token_shards import are_tokens_ready
+from foretune.data.token_shards import are_tokens_ready, check_has_rows
 from foretune.errors import ConfigError, NotFound
 from foretune.journey import STAGES, Measure, Outcome, Stage, fresh_run
 from foretune.records.audit import AuditRecord
 from foretune.records.base import write_atomically
+from foretune.records.comparison import ComparisonRecord
 from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.forecast import Forecast, Offer
 from foretune.records.plan import PlanRecord
 from foretune.records.procedure import ProcedureRecord
-from foretune.records.run import (
-    DEFAULT_RUNS_DIR,
-    ResolvedRecord,
-    RunState,
-    find_run,
-    list_runs,
-    run_pid,
-    run_state,
-)
+from foretune.records.run import DEFAULT_RUNS_DIR, ResolvedRecord, RunState, find_run, list_runs, run_pid, run_state
 from foretune.records.training import TrainingRecord
 from foretune.steps import Run, Watcher, create_job_run, diagnose_run, reconcile_run
 from foretune.train.sweep_plan import Sweep
@@ -64,6 +57,7 @@ __all__ = [
     "audit",
     "audited",
     "chat",
+    "compare",
     "decide",
     "diagnose",
     "evaluate",
@@ -217,6 +211,7 @@ def _train_here(run_dir: Path) -> Outcome:
 def plan(job: JobLike, *, probe: bool = False) -> PlanRecord:
     """Parameters, memory, time and money of a job; `probe` measures a few real steps here. Leaves nothing on disk."""
     given = resolved(job)
+    check_has_rows(given.job.data.path, given.folder)
     with _scratch(given) as scratch:
         journey.do_stage(scratch, "collect")
         record = journey.do_stage(scratch, "plan", probe=probe)
@@ -352,6 +347,7 @@ def audited(
     """As `audit`, with the data's record; `rejected` takes faulty rows, `at_end` the run folder before it is gone."""
     aside = {} if rejected is None else {"data.advanced.on_fault": "reject"}
     given = _as_job(job_or_file, {**(settings or {}), **aside})
+    check_has_rows(given.job.data.path, given.folder)
     with _scratch(given) as scratch:
         dataset = journey.do_stage(scratch, "collect")
         assert isinstance(dataset, DatasetRecord)
@@ -422,6 +418,14 @@ def next_job(
     from foretune.diagnose.next_job import write_next_job
 
     return write_next_job(find_run(runs_dir, str(run)), number, Path(out))
+
+
+def compare(*runs: RunLike, runs_dir: str | Path = DEFAULT_RUNS_DIR, **options: Any) -> ComparisonRecord:
+    """Runs (or RUN:system) on the same samples, split traffic (`outcomes=`), or both; options as `compare.compare`."""
+    from foretune.compare import compare as stage
+    from foretune.records.run import find_system
+
+    return stage.compare([find_system(runs_dir, str(run)) for run in runs], **options)
 
 
 @dataclass(frozen=True)

@@ -575,6 +575,6 @@ def watch_run(run_dir: Path, *, watcher: Watcher | None = None) -> Outcome:
         if not TrainingRecord.read(run_dir).reconciliation:
             reconcile_run(Run.open(run_dir))
         return Outcome(run_dir, "done")
-    if run_state(run_dir) == "failed":
+    if run_state(run_dir) in ("failed", "interrupted"):
         raise _explained(run_dir)
     return Outcome(run_dir, "stopped")

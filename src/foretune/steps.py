@@ -156,7 +156,9 @@ def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None
 def collect_run(run: Run) -> DatasetRecord:
     """Read and split the data, then write into `resolved.json` what follows from it: the metric that decides."""
     from foretune.collect.collect import collect
+    from foretune.evaluate.preflight import check_evaluation
 
+    check_evaluation(run.job, run.folder)
     record = collect(
         run.job, folder=run.folder, runs_dir=run.runs_dir, run_dir=run.run_dir, sources_dir=run.sources_dir
     )
@@ -256,16 +258,19 @@ def decide_run(run: Run, *, project: Path | None = None, job: str = "") -> Proce
 
 
 def plan_run(run: Run, *, probe: bool) -> PlanRecord:
-    """Predict, and record what is advised; `probe` measures a few real steps first, which imports torch."""
+    """Predict, and record what is advised; `probe` measures a few real steps first, in a process of its own."""
     from foretune.plan.again import same_again
     from foretune.plan.decision import decide, decision_note
     from foretune.plan.plan import plan
 
+    def planned(measured: ProbeRecord | None, run_dir: Path | None) -> PlanRecord:
+        return plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run_dir)
+
     config, tokenizer = run.base()
     splits = {name: run.split(name) for name in ("train", "validation", "test")}
     lengths = lengths_of(run.job, splits, tokenizer, is_seq2seq=bool(config.get("is_encoder_decoder")))
-    measured = _probed(run) if probe else None
-    record = plan(run.job, base_config=config, lengths=lengths, probe=measured, run_dir=run.run_dir)
+    measured = _probed(run, planned(None, None)) if probe else None
+    record = planned(measured, run.run_dir)
     decision = decide(record, run_dir=run.run_dir, folder=run.folder, skipped_because=run.skip_advice)
     run.watcher.note(decision_note(decision))
     again = same_again(run.run_dir)
@@ -274,12 +279,16 @@ def plan_run(run: Run, *, probe: bool) -> PlanRecord:
     return record
 
 
-def _probed(run: Run) -> ProbeRecord:
+def _probed(run: Run, calculated: PlanRecord) -> ProbeRecord | None:
+    """A few real steps of the run, measured; None where by its shape alone it does not fit into memory."""
     if ProbeRecord.exists(run.run_dir):
         return ProbeRecord.read(run.run_dir)
-    from foretune.train.probe import probe
+    if not calculated.fits:
+        run.watcher.note("no step is measured: by its shape alone the run needs more memory than is free")
+        return None
+    from foretune.backends.probing import probe_apart
 
-    return probe(run.job, run_dir=run.run_dir, runs_dir=run.runs_dir, folder=run.folder)
+    return probe_apart(run.run_dir, recompute=calculated.recomputes_activations)
 
 
 def lengths_of(

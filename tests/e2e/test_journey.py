@@ -136,6 +136,7 @@ def test_ctrl_c_checkpoints_and_resume_finishes_the_journey(long_job: Path) -> N
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell has it ignored
     )
     run_dir = wait_for(lambda: next(iter((folder / "runs").glob("tiny-001")), None))
     wait_for(lambda: any(event["kind"] == "step" for event in read_events(run_dir)))

@@ -192,45 +192,76 @@ def own() -> Kernels:
     return kernels
 
 
-# Tokens, inputs, outputs, ranks: around the blocks of 6 rows and 64 columns, and several blocks of rows.
-PRODUCTS = [(1, 2, 3, 2), (7, 32, 48, 16), (33, 64, 100, 0), (64, 10, 129, 4), (300, 576, 192, 48)]
+# Tokens, inputs, outputs: around the blocks of rows and columns, and several blocks of rows.
+PRODUCTS = [(1, 2, 3), (7, 32, 48), (33, 64, 100), (37, 32, 14), (64, 10, 129), (300, 576, 192)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("tokens", "inputs", "outputs", "rank"), PRODUCTS)
-def test_products_are_summed_in_fp32(own, tokens, inputs, outputs, rank, threads):
+@pytest.mark.parametrize(("tokens", "inputs", "outputs"), PRODUCTS)
+def test_products_are_summed_in_fp32(own, tokens, inputs, outputs, threads):
     torch.manual_seed(0)
     x, weight, bias = _bf16(tokens, inputs), _bf16(outputs, inputs), _bf16(outputs)
-    residual, ranks = torch.randn(tokens, outputs), (_bf16(tokens, rank), _bf16(outputs, rank))
-    wanted = x.double() @ weight.double().T + ranks[0].double() @ ranks[1].double().T + bias + residual
-    turned = {True: (weight, ranks[1]), False: (weight.T.contiguous(), ranks[1].T.contiguous())}
+    residual = torch.randn(tokens, outputs)
+    exact = x.double() @ weight.double().T
+    wanted = exact + bias + residual
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        for is_turned, (w, b) in turned.items():
-            added = {"ranks": (ranks[0], b) if rank else None, "bias_O": bias, "residual_TO": residual}
-            found = own.product(x, w, is_turned=is_turned, **added)
+        for is_turned, w in {True: weight, False: weight.T.contiguous()}.items():
+            found = own.product(x, w, is_turned=is_turned, bias_O=bias, residual_TO=residual)
             assert found.dtype == torch.float32
             assert (found - wanted).norm() < 1e-6 * wanted.norm()
             plain = own.product(x, w, is_turned=is_turned)
-            assert torch.equal(plain, own.product(x, w, is_turned=is_turned))
-            exact = x.double() @ weight.double().T
             assert plain.dtype == torch.bfloat16
             assert (plain - exact).abs().max() <= 2**-8 * exact.abs().max()
     finally:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("tokens", [1, 2, 33])
-@pytest.mark.parametrize(("rank", "outputs"), [(1, 31), (16, 64), (26, 100)])
-def test_sums_over_tokens(own, tokens, rank, outputs):
+# First output, end and scale of each adapter, and its ranks: gaps between them, odd ones, several blocks of columns.
+ADAPTERS = [
+    ([(0, 96, 2.0)], [16]),
+    ([(0, 96, 2.0), (128, 160, 0.5)], [8, 6]),
+    ([(1, 34, 2.0), (34, 130, 0.5)], [3, 5]),
+    ([(0, 600, 1.5), (600, 700, 2.0), (704, 804, 0.5)], [20, 4, 16]),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("slots", "sizes"), ADAPTERS)
+@pytest.mark.parametrize(("tokens", "inputs"), [(1, 30), (7, 64), (300, 576)])
+def test_adapters_and_their_gradients_are_summed_in_fp32(own, tokens, inputs, slots, sizes, threads):
+    """Each product of the chain against fp64, from the bf16 factors that it had."""
     torch.manual_seed(0)
-    h, y = (
-        _bf16(tokens, rank + 3)[:, 1 : rank + 1],
-        _bf16(tokens, outputs + 5)[:, 2 : outputs + 2],
-    )  # parts of wider rows
-    wanted = h.double().T @ y.double()
-    assert (own.outer(h, y) - wanted).norm() < 1e-6 * wanted.norm()
+    outputs, rank = 2 + slots[-1][1], sum(sizes)
+    x, weight, dy = _bf16(tokens, inputs), _bf16(outputs, inputs), _bf16(tokens, outputs)
+    residual, bias = torch.randn(tokens, outputs), _bf16(outputs)
+    shapes = (s for (start, end, _), r in zip(slots, sizes, strict=True) for s in ((r, inputs), (end - start, r)))
+    matrices = [torch.randn(shape) for shape in shapes]
+    b_OR = torch.block_diag(*(b * scale for b, (_, _, scale) in zip(matrices[1::2], slots, strict=True))).bfloat16()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = own.adapted(x, x, weight, slots, matrices, bias_O=bias, residual_TO=residual)
+        back = own.adapted_backward(dy, x, weight, found[1:], slots, sizes, has_input=True)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found.a_RI, torch.cat(matrices[0::2]).bfloat16())
+    filled = torch.cat([torch.arange(start, end) for start, end, _ in slots])
+    assert torch.equal(found.b_OR[filled], b_OR)
+    assert found.b_OR.float().abs().sum() == b_OR.float().abs().sum()
+    h, a, b, dh = (one.double() for one in (found.h_TR, found.a_RI, found.b_OR, back.dh_TR))
+    assert _gap(found.h_TR, x.double() @ a.T) < 3e-3
+    assert _gap(found.y_TO, x.double() @ weight.double().T + h @ b.T + bias + residual) < 1e-6
+    assert _gap(back.dh_TR, dy.double() @ b) < 3e-3
+    assert _gap(back.dx_TI, dy.double() @ weight.double() + dh @ a) < 3e-3
+    column = 0
+    for (start, end, scale), r, da, db in zip(slots, sizes, back.matrices[0::2], back.matrices[1::2], strict=True):
+        assert da.dtype == db.dtype == torch.float32
+        assert _gap(da, dh[:, column : column + r].T @ x.double()) < 1e-6
+        assert _gap(db, scale * dy[:, start:end].double().T @ h[:, column : column + r]) < 1e-6
+        column += r
+    assert rank == column
 
 
 @pytest.mark.parametrize("has_residual", [True, False])

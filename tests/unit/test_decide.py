@@ -202,5 +202,5 @@ def test_faces_say_what_is_wrong(cli: Callable[..., Any], tmp_path: Path) -> Non
         "[situation]\nnum_test_examples = 400\n" + (tmp_path / "project.toml").read_text()
     )
     shown = cli("decide", "--project", "project.toml").out
-    assert shown.startswith("prompt\n") and "reaches the target" in shown
+    assert shown.startswith("prompt: the best prompt") and "reaches the target" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80

@@ -270,6 +270,15 @@ def test_leaving_a_watched_run_does_not_touch_it(
     assert journey.watch_run(run_dir).state == "stopped"
 
 
+def test_watching_tells_of_a_training_that_was_killed(
+    steps: dict[str, Record], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stand_in_trainer(monkeypatch, "die")
+    run_stages(run_dir, detach=True)
+    with pytest.raises(ForetuneError, match="ended without a word"):
+        journey.watch_run(run_dir)
+
+
 def test_watching_follows_a_run_to_its_end(steps: dict[str, Record], run_dir: Path) -> None:
     run_stages(run_dir, stages=("collect", "audit", "plan", "train"), detach=True)
     watcher = Notebook()

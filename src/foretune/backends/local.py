@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from foretune import errors
 from foretune.backends.processes import kept_processes, launched
@@ -23,6 +24,7 @@ __all__ = [
     "exit_code",
     "failure_of",
     "is_alive",
+    "named_error",
     "start_detached",
     "start_training",
     "stop_process",
@@ -112,12 +114,17 @@ def failure_of(run_dir: Path) -> ForetuneError:
     events = read_events(run_dir)
     last = next((e for e in reversed(events) if e["kind"] in ("failed", "train_start", "train_end")), None)
     if last is not None and last["kind"] == "failed":
-        kind = getattr(errors, str(last.get("error")), None)
-        known = kind if isinstance(kind, type) and issubclass(kind, ForetuneError) else ForetuneError
-        return known(str(last.get("message", "training failed")), fix=str(last.get("fix", "")))
+        return named_error(last)
     tail = _log_tail(run_dir)
     what = f"the training process of {run_dir.name} ended without a word (killed, or out of memory?)"
     return ForetuneError(f"{what}{tail}", fix=f"foretune runs resume {run_dir.name}")
+
+
+def named_error(told: Mapping[str, Any]) -> ForetuneError:
+    """The error that another process told of: its class by name, its message and its fix."""
+    kind = getattr(errors, str(told.get("error")), None)
+    known = kind if isinstance(kind, type) and issubclass(kind, ForetuneError) else ForetuneError
+    return known(str(told.get("message", "training failed")), fix=str(told.get("fix", "")))
 
 
 def _log_tail(run_dir: Path, num_lines: int = 5) -> str:

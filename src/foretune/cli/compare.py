@@ -1,16 +1,26 @@
-"""`foretune compare`: runs on the same samples, variants on split traffic, or both."""
+"""`foretune compare`: runs on the same samples, variants on split traffic, or both; and the plan of a split test."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foretune.cli.face import DEFAULT_RUNS, Answer, Debug, Json, RunsDir
+from foretune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from foretune.compare.planned import Past
+    from foretune.records.comparison import ComparisonRecord, OutcomeSpec
 
 __all__ = ["command"]
+
+PLAN_EXAMPLE = (
+    "foretune compare --plan test1 --baseline control --candidate tuned --primary task_completion "
+    "--smallest 0.03 --rate 0.6 --users-a-day 500"
+)
 
 
 def command(
@@ -25,6 +35,21 @@ def command(
     baseline: Annotated[str, typer.Option("--baseline", help="Variant of the traffic to compare with.")] = "",
     primary: Annotated[str, typer.Option("--primary", help="Outcome that decides.")] = "",
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Keep comparison.json here.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FOLDER", help="Plan a split test: write experiment.json here.")
+    ] = None,
+    candidate: Annotated[str, typer.Option("--candidate", metavar="NAME", help="--plan: the new variant.")] = "",
+    smallest: Annotated[
+        float, typer.Option("--smallest", metavar="DIFFERENCE", help="--plan: the smallest difference that matters.")
+    ] = 0.0,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="FRACTION", help="--plan: the outcome's rate now; else of --outcomes."),
+    ] = None,
+    users_a_day: Annotated[
+        float | None,
+        typer.Option("--users-a-day", metavar="N", help="--plan: new users a day; else of --outcomes."),
+    ] = None,
     runs_dir: RunsDir = DEFAULT_RUNS,
     json: Json = False,
     debug: Debug = False,
@@ -38,16 +63,16 @@ def command(
     Examples:
       foretune compare run-001 run-002
       foretune compare --outcomes outcomes.csv --baseline control
+      foretune compare --outcomes outcomes.csv --experiment test1
     """
-    from rich.markup import escape
-
-    from foretune.cli.show import warning_lines
+    from foretune.cli.compare_shown import comparison_shown
     from foretune.compare.compare import compare
-    from foretune.records.run import find_run
+    from foretune.records.run import find_system
 
-    folders = [find_run(runs_dir, name) for name in runs or ()]
+    if plan is not None:
+        return _plan(plan, outcomes, baseline, candidate, primary, smallest, (rate, users_a_day))
     record = compare(
-        folders,
+        [find_system(runs_dir, name) for name in runs or ()],
         outcomes=outcomes,
         experiment=experiment,
         baseline=baseline,
@@ -55,28 +80,75 @@ def command(
         primary=primary,
         folder=out,
     )
-    shown = [f"[bold]{record.state.replace('_', ' ')}[/]: {escape(record.headline)}"]
-    if record.offline is not None:
-        shown += [_claim(claim) for claim in record.offline.claims]
-    for result in record.online:
-        shown.append(f"{escape(result.candidate)}: {escape(result.reason)}")
-    if record.gap:
-        shown.append(escape(record.gap))
-    warnings = [*record.notes, *(record.offline.warnings if record.offline else ())]
     document = {"command": "compare", "comparison": record.as_dict()}
-    return Answer(document, [*shown, *warning_lines(warnings)], next="foretune report latest")
-
-
-def _claim(claim: object) -> str:
-    from rich.markup import escape
-
-    from foretune.records.comparison import OfflineClaim
-
-    assert isinstance(claim, OfflineClaim)
-    verdict = f" {claim.verdict.replace('_', ' ')}," if claim.verdict else ""
-    interval = f"95 % {claim.ci_low:+.3f} to {claim.ci_high:+.3f}, p = {claim.p_adjusted:.2g}, n = {claim.n:,}"
-    pair = f"{escape(claim.candidate)} against {escape(claim.baseline)}"
-    return f"{pair}:{verdict} {claim.metric} {claim.value:+.3f} ({interval})"
+    return Answer(document, comparison_shown(record), next=_next(record, outcomes, experiment))
 
 
 command.__name__ = "compare"
+
+
+def _next(record: ComparisonRecord, outcomes: Path | None, experiment: Path | None) -> str:
+    """The report of the last run, or the next look at the traffic."""
+    if outcomes is None:
+        return f"foretune report {record.offline.variants[-1].run_id}" if record.offline else ""
+    if experiment is None:
+        return _planning(record, outcomes)
+    return f"foretune compare --outcomes {outcomes} --experiment {experiment}"
+
+
+def _planning(record: ComparisonRecord, outcomes: Path) -> str:
+    """How a test with what this log shows would be planned; nothing where the log cannot be trusted."""
+    effect = next((result.primary for result in record.online if result.primary is not None), None)
+    if effect is None or record.ratio is None:
+        return ""
+    names = f"--baseline {next(iter(record.ratio.observed))} --candidate {effect.candidate}"
+    return f"foretune compare --plan test1 --outcomes {outcomes} {names} --primary {effect.outcome} --smallest 0.02"
+
+
+def _plan(
+    folder: Path,
+    outcomes: Path | None,
+    baseline: str,
+    candidate: str,
+    primary: str,
+    smallest: float,
+    known: tuple[float | None, float | None],
+) -> Answer:
+    """Write experiment.json from a log of the past, or from a rate and the users of a day."""
+    from foretune.cli.compare_shown import experiment_shown
+    from foretune.compare.planned import plan_experiment
+    from foretune.records.comparison import Experiment
+
+    if (folder / Experiment.file_name).exists():
+        raise ConfigError(f"{folder} holds a plan already, and a running test keeps its plan", fix="--plan OTHER")
+    names = {"--baseline": baseline, "--candidate": candidate, "--primary": primary, "--smallest": smallest}
+    missing = [name for name, value in names.items() if not value]
+    if missing:
+        raise ConfigError(f"--plan also needs {' and '.join(missing)}", fix=PLAN_EXAMPLE)
+    past, guards = _past(outcomes, primary, known)
+    planned = plan_experiment(past, smallest, baseline=baseline, candidate=candidate, primary=primary, guards=guards)
+    path = planned.experiment.write(folder)
+    document = {"command": "compare", "path": str(path), "experiment": planned.experiment.as_dict()}
+    shown = [*experiment_shown(planned.experiment, planned.design.advice), f"Wrote {path}"]
+    return Answer(document, shown, next=f"foretune compare --outcomes {outcomes or 'FILE'} --experiment {folder}")
+
+
+def _past(
+    outcomes: Path | None, primary: str, known: tuple[float | None, float | None]
+) -> tuple[Past, tuple[OutcomeSpec, ...]]:
+    """What the outcome was before, and the guards that were logged (all where there is no log)."""
+    from foretune.compare.guards import DEFAULT_GUARDS
+    from foretune.compare.outcomes import read_outcomes
+    from foretune.compare.planned import Past, past_of
+
+    rate, users = known
+    if outcomes is None:
+        if rate is None or users is None:
+            raise ConfigError("--plan needs --rate and --users-a-day, or a log of the past", fix=PLAN_EXAMPLE)
+        return Past(rate, None, users), DEFAULT_GUARDS
+    read = read_outcomes(outcomes)
+    past = past_of(read, primary)
+    if rate is not None:
+        past = past._replace(mean=rate, deviation=None)
+    guards = tuple(guard for guard in DEFAULT_GUARDS if guard.name in read.values)
+    return past._replace(users_per_day=users or past.users_per_day), guards

@@ -131,7 +131,8 @@ def procedure_shown(record: ProcedureRecord) -> list[RenderableType]:
     from foretune.cli.show import plain_table
 
     name = record.action or "not decided yet"
-    shown: list[RenderableType] = [f"[bold]{name}[/]", escape(record.sentence), ""]
+    sentence = record.sentence.removeprefix(f"{name}: ").removeprefix("not decided: ")
+    shown: list[RenderableType] = [f"[bold]{name}[/]: {escape(sentence)}", ""]
     table = plain_table("gate", "", "what was found")
     for gate in record.gates:
         command = f"\n[dim]{escape(gate.command)}[/]" if gate.command and gate.status != "pass" else ""

@@ -15,7 +15,6 @@ from foretune.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from foretune.records.evaluation import EvaluationRecord
     from foretune.records.learning_curve import LearningCurveRecord
 
 __all__ = ["command"]
@@ -101,8 +100,7 @@ def _verdict(run_dir: Path, runs_dir: Path, reuse_test: bool) -> Answer:
         "avgSimilarity": record.avg_similarity,
         "humanEvalQueue": _queue(run_dir),
     }
-    shown = [*evaluation_shown(record), *_beside_shown(record)]
-    return Answer(document, shown, next=f"foretune diagnose {run_dir.name}")
+    return Answer(document, evaluation_shown(record), next=f"foretune diagnose {run_dir.name}")
 
 
 def _queue(run_dir: Path) -> list[dict[str, str]]:
@@ -114,35 +112,6 @@ def _queue(run_dir: Path) -> list[dict[str, str]]:
     path = run_dir / HUMAN_QUEUE_FILE
     lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
     return [json.loads(line) for line in lines if line]
-
-
-def _beside_shown(record: EvaluationRecord) -> list[RenderableType]:
-    """Endpoints, quantised variants, gaps, similarity and the judge: shown, never deciding."""
-    from rich.markup import escape
-
-    shown = [
-        f"against {escape(claim.system)}: {claim.verdict.replace('_', ' ')}, {claim.delta.value:+.3f} "
-        f"({claim.delta.ci_low:+.3f} to {claim.delta.ci_high:+.3f}), p = {claim.p_adjusted:.2g} (Holm), n = {claim.n}"
-        for claim in record.claims
-    ]
-    shown += [f"gate {gate.status}: {gate.reason}" for gate in record.gates]
-    shown += [f"no answer of {escape(gap.system)}: {escape(gap.reason)}" for gap in record.gaps]
-    shown += [
-        f"{escape(system.name)}: {system.seconds_per_answer:.2f} s an answer"
-        + (f", ${system.cost_usd:.4g} in all" if system.cost_usd is not None else "")
-        for system in record.systems
-        if system.seconds_per_answer is not None and (system.cost_usd is not None or system.name.startswith("endpoint"))
-    ]
-    if record.similarity is not None:
-        found = record.similarity
-        shown.append(f"[dim]similarity to the targets {found.mean:.3f}; to other samples' {found.shuffled:.3f}[/]")
-    if record.judge is not None:
-        judge = record.judge
-        shown.append(
-            f"judge {escape(judge.model)} (never decides): {judge.wins} for, {judge.losses} against, "
-            f"{judge.ties} equal, {judge.inconsistent} turned with the order"
-        )
-    return ["", *shown] if shown else []
 
 
 def _ratings(run_dir: Path, rater: str, marks: bool, export_to: Path | None, import_from: Path | None) -> Answer:

@@ -109,7 +109,7 @@ def console(file: TextIO) -> Console:
     from rich.console import Console
 
     width = None if file.isatty() or "COLUMNS" in os.environ else MIN_COLUMNS
-    return Console(file=file, width=width, highlight=False, soft_wrap=False)
+    return Console(file=file, width=width, highlight=False, soft_wrap=False, emoji=False)
 
 
 def parsed_settings(settings: Sequence[str] | None, **flags: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ app = typer.Typer(
 )
 
 for verb in (init, run, plan, decide, audit, train, evaluate, diagnose, compare, report, chat, doctor, faq):
-    app.command()(verb.command)
+    app.command(context_settings=getattr(verb, "CONTEXT_SETTINGS", None))(verb.command)
 app.add_typer(runs.app, name="runs")
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

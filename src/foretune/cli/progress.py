@@ -54,6 +54,7 @@ class TrainingState:
     step_seconds: float = 0.0
     other_seconds: float = 0.0  # validation and checkpoints
     message: str = ""
+    is_sweep: bool = False  # steps are those of all settings
     badge: str = ""  # what the curve shows so far
     _eval_steps: list[int] = field(default_factory=list)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
@@ -64,7 +65,9 @@ class TrainingState:
         if kind == "train_start":
             self.planned_steps = int(event.get("planned_steps", 0))
         elif kind == "sweep":
-            self.step, self.planned_steps = int(event["step"]), int(event["planned_steps"])
+            self.is_sweep, self.step, self.planned_steps = True, int(event["step"]), int(event["planned_steps"])
+        elif self.is_sweep and kind in ("step", "eval"):
+            return  # of the winner alone, written when all settings are through
         elif kind == "step":
             self.step, self.loss = int(event["step"]), _number(event["loss"])
             seconds = float(event["seconds"])
@@ -77,7 +80,7 @@ class TrainingState:
                 self._eval_steps.append(int(event.get("step", self.step)))
         elif kind == "diagnosis":
             self._take_diagnosis(event)
-        elif kind in ("note", "failed"):
+        elif kind == "note":
             self.message = str(event.get("message", ""))
 
     def _take_diagnosis(self, event: Mapping[str, Any]) -> None:
@@ -87,6 +90,11 @@ class TrainingState:
         if found and found != self.badge:
             self.message = f"{found}: {causes[0].get('evidence', '')} {causes[0].get('fix', '')}".rstrip()
         self.badge = found or ("ok" if event.get("checked") else "")
+
+    @property
+    def beat(self) -> str:
+        """The kind of event that moves the run on."""
+        return "sweep" if self.is_sweep else "step"
 
     @property
     def tokens_per_second(self) -> float:
@@ -174,7 +182,8 @@ class ConsoleWatcher:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
-        self._shown_message = ""
+        self._shown: set[str] = set()  # a resumed run says again what it said at its start
+        self._run = ""  # in training
 
     def stage_started(self, stage: str, run_dir: Path) -> None:
         """A line that says what happens, or the bar for training."""
@@ -188,6 +197,7 @@ class ConsoleWatcher:
         from foretune.cli.show import one_line
 
         self._end_bar()
+        self._run = "" if stage == "train" else self._run
         if self._console.is_terminal:
             self._console.print(" " * (MAX_COLUMNS - 1), end="\r")
         self._console.print(f"[green]{stage:9}[/] {one_line(record)}  [dim]{show_seconds(seconds)}[/]")
@@ -204,7 +214,9 @@ class ConsoleWatcher:
                 total=self._state.planned_steps or None,
                 description=self._state.line(),
             )
-        elif event is not None and event["kind"] == "step" and time.monotonic() - self._last_line >= LINE_SECONDS:
+        elif event is None or event["kind"] != self._state.beat:
+            return
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(self._state.line(), markup=False)
 
@@ -220,19 +232,26 @@ class ConsoleWatcher:
         """One line, above the bar."""
         self._console.print(f"note: {message}", markup=False)
 
+    def failed(self) -> None:
+        """Where the cause stands, if it was training that failed."""
+        self._end_bar()
+        if self._run:
+            self.note(f"cause, evidence and settings that mend it: foretune runs why {self._run}")
+
     def close(self) -> None:
         """Take the bar off the screen."""
         self._end_bar()
 
     def _say_message(self) -> None:
-        if self._state.message and self._state.message != self._shown_message:
-            self._shown_message = self._state.message
+        if self._state.message and self._state.message not in self._shown:
+            self._shown.add(self._state.message)
             self.note(self._state.message)
 
     def _begin_training(self, run_dir: Path) -> None:
         plan = PlanRecord.read(run_dir) if PlanRecord.exists(run_dir) else None
         price = plan.price_per_hour_usd if plan else 0.0
         self._state = TrainingState(price_per_hour_usd=price, planned=plan)
+        self._run = run_dir.name
         self._console.print(f"[bold]{'train':9}[/] run {run_dir.name}{self._ctrl_c}")
         if self._console.is_terminal:
             self._start_bar()

@@ -264,11 +264,8 @@ def _summary(run_dir: Path, queue: Queue, document: dict[str, Any], *, is_blind:
 
 
 def _next(record: RatingsRecord, is_blind: bool) -> str:
-    return (
-        f"foretune evaluate {record.run_id} --rate"
-        if record.votes_needed or is_blind
-        else f"foretune report {record.run_id}"
-    )
+    is_open = is_blind or (record.votes_needed and record.num_rated < record.num_pairs)
+    return f"foretune evaluate {record.run_id} --rate" if is_open else f"foretune report {record.run_id}"
 
 
 def _judged(run_dir: Path) -> dict[str, float]:
@@ -287,17 +284,25 @@ def _progress(record: RatingsRecord) -> list[RenderableType]:
     return [votes, *([needed] if needed else []), f"[dim]{told}[/]"]
 
 
+def _left(record: RatingsRecord) -> str:
+    """Where the run has fewer pairs than a verdict takes: that more raters do not replace them."""
+    left = record.num_pairs - record.num_rated
+    is_short = record.votes_needed is not None and record.votes_needed > left
+    return f"; this run has {left:,} left, so it takes a larger test split" if is_short else ""
+
+
 def _shown(record: RatingsRecord) -> list[RenderableType]:
     from foretune.cli.show import plain_table, warning_lines
 
     votes = f"{record.num_votes:,} votes on {record.num_rated:,} of {record.num_pairs:,} pairs"
+    raters = "1 rater" if len(record.raters) == 1 else f"{len(record.raters)} raters"
     shown: list[RenderableType] = [
-        f"[bold]{record.verdict.replace('_', ' ')}[/]: {votes} by {len(record.raters)} raters; "
+        f"[bold]{record.verdict.replace('_', ' ')}[/]: {votes} by {raters}; "
         f"{record.wins} for {record.candidate}, {record.losses} for {record.baseline}, {record.ties} equal",
         f"preference {record.preference:+.2f} (95 % {record.ci_low:+.2f} to {record.ci_high:+.2f})",
     ]
     if record.votes_needed:
-        shown.append(f"about {record.votes_needed:,} more pairs for a verdict")
+        shown.append(f"about {record.votes_needed:,} more pairs for a verdict{_left(record)}")
     if record.agreement_said:
         shown.append(f"raters: {record.agreement_said}")
     if record.judge_agreement is not None:

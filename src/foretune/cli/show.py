@@ -8,12 +8,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
+from foretune.cli.beside_shown import beside_shown
+from foretune.cli.tables import facts_table, plain_table, system_name, warning_lines
 from foretune.records.audit import AuditRecord, Finding
 from foretune.records.base import Record
 from foretune.records.dataset import DatasetRecord
-from foretune.records.diagnosis import DiagnosisRecord
+from foretune.records.diagnosis import Cause, DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord, SystemResult
 from foretune.records.failures import FailuresRecord
 from foretune.records.plan import PlanRecord
@@ -32,21 +35,17 @@ __all__ = [
     "facts_table",
     "fields_table",
     "one_line",
+    "plain_table",
     "plan_shown",
     "runs_table",
     "settings_table",
     "sparkline",
     "training_shown",
+    "warning_lines",
 ]
 
 SEVERITY_STYLE = {"error": "red", "warning": "yellow", "info": "cyan"}
 VERDICT_STYLE = {"better": "bold green", "worse": "bold red", "not_better": "bold yellow", "inconclusive": "bold cyan"}
-SYSTEM_NAMES = {
-    "base_zero_shot": "base",
-    "base_few_shot": "base, prompted",
-    "constant": "one answer to all",
-    "fine_tuned": "fine-tuned",
-}
 QUANTITIES = {
     "train_seconds": "training",
     "total_seconds": "all in all",
@@ -56,37 +55,12 @@ QUANTITIES = {
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def plain_table(*headings: str, title: str = "") -> Table:
-    """A table without a frame; numbers stand right where the heading begins with `>`."""
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", title_style="bold")
-    for heading in headings:
-        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
-    return table
-
-
-def facts_table(facts: Mapping[str, str], title: str = "") -> Table:
-    """Names and values, one a line."""
-    table = Table(box=None, pad_edge=False, show_header=False, title=title or None, title_justify="left")
-    table.title_style = "bold"
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, escape(value))
-    return table
-
-
-def warning_lines(warnings: Sequence[str]) -> list[str]:
-    """Each warning as a line of its own."""
-    return [f"[yellow]warning:[/] {escape(warning)}" for warning in warnings]
-
-
 # --- config ---------------------------------------------------------------------------------------------------------
 
 
 def fields_table() -> Group:
     """Every field of the job file with its default, and below it what it is; names are typed again, so never cut."""
     from rich.console import Group
-    from rich.padding import Padding
 
     from foretune.config import JobConfig
 
@@ -268,16 +242,19 @@ def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> lis
 
 
 def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
-    """The verdict first, then the systems with intervals, then what it rests on."""
+    """The verdict first, then the systems with intervals, what it rests on, and what never decides."""
     names = list(dict.fromkeys([record.primary_metric, *(n for s in record.systems for n in s.metrics)]))[:3]
     table = plain_table("system", *[f">{name}" for name in names])
     for system in record.systems:
-        table.add_row(SYSTEM_NAMES.get(system.name, system.name), *[_metric(system, name) for name in names])
+        table.add_row(_answered(system), *[_metric(system, name) for name in names])
+    for gap in record.gaps:
+        table.add_row(escape(system_name(gap.system)), *["[yellow]no answer[/]" for _ in names])
     shown: list[RenderableType] = [
         f"{_verdict(record)}: {escape(record.reason)}",
         "",
         table,
         "",
+        *_asked(record),
         f"difference on {record.primary_metric}: {_delta(record)}, n = {record.n}, {record.split} split, "
         f"look {record.look}",
         f"[dim]smallest difference this test could see: {record.smallest_visible_difference:.3f}[/]",
@@ -288,7 +265,24 @@ def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
         shown.extend(["", _noisy_table(record)])
     if record.general_skills:
         shown.extend(["", _skills_table(record)])
-    return [*shown, *warning_lines(record.warnings)]
+    return [*shown, *beside_shown(record), *([""] if record.warnings else []), *warning_lines(record.warnings)]
+
+
+def _answered(system: SystemResult) -> str:
+    """The system, and on how many samples it is scored where it did not answer all."""
+    n = next((metric.n for metric in system.metrics.values()), 0)
+    short = f" [yellow]({n:,} of {n + system.num_missing:,})[/]" if system.num_missing else ""
+    return f"{escape(system_name(system.name))}{short}"
+
+
+def _asked(record: EvaluationRecord) -> list[str]:
+    """The baseline, how it was asked, and of how many prompts that was the best on validation."""
+    found = next((system for system in record.systems if system.name == record.baseline), None)
+    if found is None:
+        return []
+    tried = sum(not str(row.get("name", "")).startswith("endpoint:") for row in record.prompt_choices)
+    of = f" (best of {tried} on validation)" if tried > 1 and record.baseline != "constant" else ""
+    return [f"baseline: {system_name(found.name)}: {escape(found.prompt)}{of}"]
 
 
 def _noisy_table(record: EvaluationRecord) -> Table:
@@ -296,14 +290,16 @@ def _noisy_table(record: EvaluationRecord) -> Table:
     table = plain_table("with typing errors", f">clean {record.primary_metric}", ">noisy", ">difference")
     for score in record.noisy:
         apart = f"{score.noisy - score.clean:+.3f} ({score.ci_low:+.3f} to {score.ci_high:+.3f})"
-        name = SYSTEM_NAMES.get(score.system, score.system)
-        table.add_row(name, f"{score.clean:.3f}", f"{score.noisy:.3f}", apart)
+        table.add_row(escape(system_name(score.system)), f"{score.clean:.3f}", f"{score.noisy:.3f}", apart)
     return table
 
 
 def _metric(system: SystemResult, name: str) -> str:
     metric = system.metrics.get(name)
-    return f"{metric.value:.3f} ({metric.ci_low:.3f}-{metric.ci_high:.3f})" if metric else "–"
+    if not metric:
+        return "–"
+    to = " to " if metric.ci_low < 0 else "-"
+    return f"{metric.value:.3f} ({metric.ci_low:.3f}{to}{metric.ci_high:.3f})"
 
 
 def _baseline(record: EvaluationRecord) -> str:
@@ -337,16 +333,26 @@ def diagnosis_shown(record: DiagnosisRecord) -> list[RenderableType]:
             f"[bold]{number}. {cause.mode.replace('_', ' ')}[/] (strength {cause.statistic:.1f}"
             f"{f'; follows from {follows}' if follows else ''})"
         )
-        shown.append(f"   {escape(cause.explanation)}")
-        shown.extend(f"   [dim]evidence[/] {escape(line)}" for line in cause.evidence)
-        shown.extend(f"   [dim]fix[/] {escape(line)}" for line in cause.fixes)
-        shown.extend(f"   [dim]setting[/] {name} = {escape(shown_value(v))}" for name, v in cause.patch.items())
-        shown.extend(f"   [dim]data[/] {step.sentence}" for step in cause.data_steps)
+        shown += [Padding(escape(cause.explanation), (0, 0, 0, 3)), _cause_table(cause)]
     if not record.causes:
         shown.append("[green]nothing found[/]")
     shown.append(f"[dim]checked: {', '.join(mode.replace('_', ' ') for mode in record.checked)}[/]")
     shown.extend(f"[dim]not checked: {line}[/]" for line in _unchecked(record))
     return shown
+
+
+def _cause_table(cause: Cause) -> Padding:
+    """What the cause rests on and what mends it; long lines go on below their own beginning."""
+    rows = [("evidence", line) for line in cause.evidence]
+    rows += [("fix", line) for line in cause.fixes]
+    rows += [("setting", f"{name} = {shown_value(value)}") for name, value in cause.patch.items()]
+    rows += [("data", step.sentence) for step in cause.data_steps]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows:
+        table.add_row(label, escape(text))
+    return Padding(table, (0, 0, 0, 3))
 
 
 def _unchecked(record: DiagnosisRecord) -> list[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foretune.cli.face import Answer, Debug, Json
+
+if TYPE_CHECKING:
+    from foretune.data.samples import Sample
 
 __all__ = ["teacher"]
 
@@ -40,7 +43,6 @@ def teacher(
     """
     from foretune.cli.show import facts_table, warning_lines
     from foretune.collect.teacher import NOTE, Teacher, ask_teacher
-    from foretune.data.formats import read_samples
     from foretune.records.dataset import UNKNOWN_LICENCE
 
     whom = Teacher(
@@ -51,7 +53,7 @@ def teacher(
         max_tokens=max_tokens,
         licence=licence or UNKNOWN_LICENCE,
     )
-    found = ask_teacher(read_samples(prompts).samples, target, whom)
+    found = ask_teacher(_prompts(prompts), target, whom)
     facts = {
         "file": str(found.path),
         "new": f"{found.num_new:,}",
@@ -61,3 +63,15 @@ def teacher(
     }
     document = {"command": "collect teacher", **found._asdict(), "path": str(found.path)}
     return Answer(document, [facts_table(facts), *warning_lines([NOTE])], next=f"foretune audit {found.path}")
+
+
+def _prompts(path: Path) -> list[Sample]:
+    """Samples, whose answers are not read; else what production is read from: bare queries, request logs."""
+    from foretune.collect.production import read_production
+    from foretune.data.formats import read_samples
+    from foretune.errors import DataError
+
+    try:
+        return read_samples(path).samples
+    except DataError:
+        return read_production(path)

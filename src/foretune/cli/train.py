@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,10 +28,13 @@ from foretune.errors import ConfigError
 if TYPE_CHECKING:
     from foretune.api import Sweep
 
-__all__ = ["command"]
+__all__ = ["CONTEXT_SETTINGS", "command"]
+
+CONTEXT_SETTINGS = {"allow_extra_args": True}  # --sweep lr=1e-4,2e-4 rank=8,16: more words of the sweep
 
 
 def command(
+    context: typer.Context,
     job: Job,
     detach: Annotated[bool, typer.Option("--detach", help="Return once training has started.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Train in this process, for a debugger.")] = False,
@@ -67,7 +71,7 @@ def command(
     Examples:
       foretune train job.toml
       foretune train job.toml --smoke
-      foretune train job.toml --sweep lr=1e-4,2e-4,4e-4 --sweep rank=8,16
+      foretune train job.toml --sweep lr=1e-4,2e-4,4e-4 rank=8,16
       foretune train job.toml --nproc 2
     """
     from foretune import api
@@ -75,6 +79,7 @@ def command(
     from foretune.cli.sweep_shown import with_sweep
     from foretune.config import resolve_job
 
+    job, sweep = _job_and_sweep([str(job), *context.args], sweep)
     if detach and foreground:
         raise ConfigError("--detach and --foreground exclude each other", fix="give one of them")
     if nproc > 1 and (foreground or sweep):
@@ -96,6 +101,19 @@ def command(
             sweep=_sweep(sweep, sweep_eta, sweep_samples, sampler),
         )
     return with_sweep(under_way.answer("train", outcome), outcome.run_dir)
+
+
+def _job_and_sweep(words: list[str], sweep: list[str] | None) -> tuple[Path, list[str] | None]:
+    """The job file among the words of the command line; others like rank=8,16 belong to a sweep."""
+    more = [word for word in words if sweep and "=" in word and not Path(word).exists()]
+    jobs = [word for word in words if word not in more]
+    if len(jobs) != 1:
+        got = f"the words {', '.join(jobs)}" if jobs else "none"
+        fix = (
+            "add the job file: job.toml" if sweep else "--set train.rank=8 sets a field, --sweep rank=8,16 tries values"
+        )
+        raise ConfigError(f"train takes one job file, got {got}", fix=fix)
+    return Path(jobs[0]), [*sweep, *more] if sweep else sweep
 
 
 def _sweep(texts: list[str] | None, eta: int, num_samples: int, sampler: str) -> Sweep | None:

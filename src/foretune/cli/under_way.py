@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.cli.face import Answer
-from foretune.errors import ConfigError, GateRefused
+from foretune.errors import ConfigError, ForetuneError, GateRefused
 from foretune.units import show_usd
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def watching(ctrl_c: str = "Ctrl-C stops it with a checkpoint") -> Iterator[Cons
     watcher = ConsoleWatcher(ctrl_c)
     try:
         yield watcher
+    except ForetuneError:
+        watcher.failed()
+        raise
     finally:
         watcher.close()
 

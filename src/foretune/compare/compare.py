@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from foretune.compare.answers import variants_of
-from foretune.compare.guards import DEFAULT_GUARDS, OUTCOME_KINDS
+from foretune.compare.guards import DEFAULT_GUARDS, OUTCOME_KINDS, is_known_outcome, outcome_spec
 from foretune.compare.offline import compare_variants
 from foretune.compare.online import judge_traffic
 from foretune.compare.outcomes import Outcomes, read_outcomes
+from foretune.compare.planned import read_experiment
 from foretune.compare.traffic import DAY_SECONDS, ratio_of, traffic_of
 from foretune.errors import ConfigError
 from foretune.records.comparison import (
@@ -21,7 +22,6 @@ from foretune.records.comparison import (
     Experiment,
     OfflineResult,
     OnlineResult,
-    OutcomeSpec,
     RatioResult,
 )
 
@@ -95,7 +95,7 @@ def guessed_experiment(outcomes: Outcomes, baseline: str = "", primary: str = ""
         name="read from the log",
         baseline=base,
         allocations=(Allocation(start=start, shares=shares),),
-        primary=OUTCOME_KINDS.get(first, OutcomeSpec(name=first)),
+        primary=outcome_spec(first),
         guards=guards,
     )
 
@@ -108,10 +108,13 @@ def _online(
         experiment = guessed_experiment(outcomes, baseline, primary)
         notes.append(
             "no experiment was planned: equal shares, no horizon, and the variants' first row as start are assumed; "
-            "plan one to need about 40 % fewer users"
+            "a planned one (--plan) needs about 40 % fewer users"
         )
+        if not is_known_outcome(experiment.primary.name):
+            name = experiment.primary.name
+            notes.append(f"more {name} is taken to be better; a plan (--plan) says where less is: better = lower")
     else:
-        experiment = given if isinstance(given, Experiment) else Experiment.read(given)
+        experiment = given if isinstance(given, Experiment) else read_experiment(Path(given))
     traffic = traffic_of(experiment, outcomes, now)
     ratio = ratio_of(traffic)
     results = tuple(judge_traffic(traffic, name, ratio) for name in experiment.variants[1:])

@@ -12,7 +12,16 @@ from foretune.compare.traffic import Traffic
 from foretune.records.comparison import GuardResult, OnlineEffect, OutcomeSpec
 from foretune.stats.sequential import SequentialPlan, sequence_half_width
 
-__all__ = ["DEFAULT_GUARDS", "OUTCOME_KINDS", "Judged", "judged_guards", "shown_effect", "sign_of"]
+__all__ = [
+    "DEFAULT_GUARDS",
+    "OUTCOME_KINDS",
+    "Judged",
+    "is_known_outcome",
+    "judged_guards",
+    "outcome_spec",
+    "shown_effect",
+    "sign_of",
+]
 
 OUTCOME_KINDS: dict[str, OutcomeSpec] = {
     spec.name: spec
@@ -53,6 +62,16 @@ class Judged:
     def rollback(self) -> tuple[str, ...]:
         """Why to roll back now."""
         return self.breached
+
+
+def outcome_spec(name: str) -> OutcomeSpec:
+    """How an outcome is read: as it is known by its name, else its mean over rows, the more the better."""
+    return OUTCOME_KINDS.get(name) or next((g for g in DEFAULT_GUARDS if g.name == name), OutcomeSpec(name=name))
+
+
+def is_known_outcome(name: str) -> bool:
+    """Whether its name says which way is better."""
+    return name in OUTCOME_KINDS or any(guard.name == name for guard in DEFAULT_GUARDS)
 
 
 def sign_of(spec: OutcomeSpec) -> float:
@@ -136,4 +155,5 @@ def _margin(spec: OutcomeSpec, effect: Effect) -> float:
 def _reason(spec: OutcomeSpec, effect: Effect, worst: float, margin: float, status: Status) -> str:
     said = {"holds": "holds", "unproven": "is not proven to hold", "breached": "is breached"}.get(status, status)
     means = f"{effect.baseline_mean:.4g} against {effect.candidate_mean:.4g}"
-    return f"{spec.name} {said}: {means}, at worst {worst:+.3g} where {-margin:+.3g} is allowed"
+    at_worst = f"at worst {-worst:.3g} worse where" if worst < 0 else "at worst still no worse;"
+    return f"{spec.name} {said}: {means}, {at_worst} {margin:.3g} is allowed"

@@ -40,7 +40,8 @@ def judge_traffic(traffic: Traffic, candidate: str, ratio: RatioResult) -> Onlin
     if not traffic.has(primary.name):
         found = ", ".join(traffic.values) or "none"
         raise DataError(
-            f"no row has the outcome {primary.name!r}; found: {found}", fix="set primary.name to one of these"
+            f"no row has the outcome {primary.name!r}; found: {found}",
+            fix="--primary OUTCOME, or primary.name in experiment.json",
         )
     reasons = _blocked(traffic, ratio)
     if reasons:

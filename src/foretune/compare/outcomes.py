@@ -101,9 +101,9 @@ def read_outcomes(path: str | Path) -> Outcomes:
         rows = readers.get(file.suffix.lower(), _csv_rows)(file)
         return outcomes_of_rows(rows, str(file))
     except (UnicodeDecodeError, csv.Error, sqlite3.Error) as error:
-        raise DataError(
-            f"{file}: cannot be read as {file.suffix or 'CSV'} ({error})", fix="save it as UTF-8 CSV"
-        ) from None
+        is_sql = isinstance(error, sqlite3.Error)
+        fix = f"an SQLite file holds a table or view named {SQL_TABLE}" if is_sql else "save it as UTF-8 CSV"
+        raise DataError(f"{file}: cannot be read as {file.suffix or 'CSV'} ({error})", fix=fix) from None
 
 
 def outcomes_of_rows(rows: Iterable[tuple[int, Mapping[str, Any]]], file: str = "outcomes") -> Outcomes:

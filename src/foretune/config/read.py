@@ -179,6 +179,10 @@ def _fault(item: Any, origins: Mapping[str, Origin], path: Path | None) -> Fault
     if item["type"] == "extra_forbidden":
         return Fault(file, line, f"unknown key `{name}`", fix=_did_you_mean(location))
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and isinstance(item["input"], dict):  # of several fields together: a sentence
+        return Fault(file, line, f"`{name}`: {message}" if name else message)
+    if item["type"] == "tuple_type":
+        message = f"a list, such as [{json.dumps(item['input'], default=str)}]"[:80]
     shown = "" if isinstance(item["input"], dict) else json.dumps(item["input"], default=str)[:80]
     return Fault(
         file, line, f"`{name}`" if name else "the job", value=shown, expected=message[:1].lower() + message[1:]

@@ -125,7 +125,7 @@ def variations(job: JobConfig, sweep: Mapping[str, Values], *, num_samples: int 
     chosen = _drawn(sweep, num_samples, job.seed) if num_samples else _grid(sweep)
     if not FEW <= len(chosen) <= MANY:
         raise ConfigError(
-            f"the sweep has {len(chosen)} settings; expected {FEW} to {MANY}",
+            f"the sweep has {len(chosen)} {'setting' if len(chosen) == 1 else 'settings'}; expected {FEW} to {MANY}",
             fix="--sweep-samples 16 draws as many" if len(chosen) > MANY else "--sweep lr=1e-4,2e-4,4e-4",
         )
     return [varied(job, values) for values in chosen]

@@ -60,7 +60,10 @@ def mixed(
     licences = [provenance.licence for provenance in told]
     faults = licence_faults(licences, use)
     if faults and not accept_licences:
-        fix = f"choose freer data, such as {' or '.join(FREER)}, or accept it with --accept-licences"
+        fix = (
+            f"choose freer data, such as {' or '.join(FREER)}; name a licence that you know in source.json beside "
+            'the file: {"licence": "CC0-1.0"}; or mix them first: foretune data mix OWN GENERAL MIXED --accept-licences'
+        )
         raise GateRefused("; ".join(faults), fix=fix)
     added = [_marked(row, provenance) for row, provenance in zip(free[:wanted], told, strict=True)]
     counts = {licence: licences.count(licence) for licence in sorted(set(licences))}

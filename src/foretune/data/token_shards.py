@@ -29,6 +29,7 @@ __all__ = [
     "TokenShards",
     "Windows",
     "are_tokens_ready",
+    "check_has_rows",
     "is_shard_folder",
     "open_shards",
     "write_shards",
@@ -78,6 +79,15 @@ def are_tokens_ready(path: str, folder: Path) -> bool:
     `folder` is what a relative path is relative to.
     """
     return path == WORLD or is_shard_folder(folder / path)
+
+
+def check_has_rows(path: str, folder: Path) -> None:
+    """Raise ConfigError for a job whose data are tokens: there are no rows to audit or to plan by."""
+    if are_tokens_ready(path, folder):
+        raise ConfigError(
+            f"data.path {path} holds tokens, not rows: such a job is trained without audit and plan",
+            fix="foretune train JOB; before it foretune audit TEXT_FILE, foretune plan --base NAME --num-examples N",
+        )
 
 
 def write_shards(

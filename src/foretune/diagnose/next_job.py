@@ -48,8 +48,11 @@ def write_next_job(run_dir: Path, number: int, target: Path) -> tuple[Path, dict
 
 def _cause(run_dir: Path, number: int) -> Cause:
     causes = DiagnosisRecord.read(run_dir).causes
+    if not causes:
+        raise NotFound(f"no cause {number}: nothing was found in {run_dir.name}, so there is nothing to mend")
     if not 1 <= number <= len(causes):
-        raise NotFound(f"no cause {number}: the diagnosis of {run_dir.name} has {len(causes)}", fix="--apply 1")
+        fix = "--apply 1" if len(causes) == 1 else f"--apply 1 to {len(causes)}"
+        raise NotFound(f"no cause {number}: the diagnosis of {run_dir.name} has {len(causes)}", fix=fix)
     cause = causes[number - 1]
     if not cause.can_apply:
         raise ConfigError(f"no setting mends {cause.mode.replace('_', ' ')} by itself", fix=cause.fixes[0])

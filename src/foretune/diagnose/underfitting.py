@@ -175,7 +175,8 @@ def _falling_sentence(progress: _Progress, limits: Thresholds) -> tuple[str, ...
     if progress.late_share < limits.late_share:
         return ()
     both = "training and validation loss were" if progress.validation_falls else "training loss was"
-    return (f"At the end {both} still falling: {percent(progress.late_share)} of the fall came in the last quarter.",)
+    share = percent(progress.late_share) if progress.late_share <= 1 else "all"  # no whole fall to be a share of
+    return (f"At the end {both} still falling: {share} of the fall came in the last quarter.",)
 
 
 def _steps_sentence(evidence: Evidence) -> tuple[str, ...]:

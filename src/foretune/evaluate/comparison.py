@@ -69,6 +69,7 @@ def compare_answers(
     tables = {system.name: _scored(scoring, system, test) for system in heard}
     margin = case.job.evaluate.advanced.margin
     case.warnings += [warning for name, table in tables.items() for warning in unscored_words(name, table)]
+    case.warnings += _all_equal_warnings(scoring.primary, tables)
     return Comparison(
         systems=tuple(_result(system, tables[system.name].metrics, _hour_usd(case)) for system in heard),
         baseline=baseline,
@@ -86,6 +87,17 @@ def _scored(scoring: Scoring, system: System, test: HeldOut) -> ScoreTable:
     """The scores of the answers that are there; a missing one is scored nowhere, least of all 0."""
     rows = system.answered
     return scoring.score([system.predictions[row] for row in rows], [test.targets[row] for row in rows])
+
+
+def _all_equal_warnings(metric: str, tables: Mapping[str, ScoreTable]) -> list[str]:
+    """What to say where every answer of every system has the same score, so that nothing is told apart."""
+    found = {float(score) for table in tables.values() for score in table.scores.get(metric, ()) if score == score}
+    if len(found) != 1 or any(metric not in table.scores for table in tables.values()):
+        return []
+    return [
+        f"{metric} is {found.pop():g} for every answer of every system, so it tells none apart; is it the metric of "
+        "this task, and do the answers have the form it reads (answers.jsonl)?"
+    ]
 
 
 def _judged(metric: str, baseline: ScoreTable, tuned: ScoreTable, test: HeldOut, margin: float) -> Judgement:

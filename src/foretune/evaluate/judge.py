@@ -136,17 +136,31 @@ def _judged(endpoint: Endpoint, pair: _Pair, place: int, once: Once, costs: list
         return _Judged(tie, tie, is_equal=True)
     votes = []
     for is_first in (True, False):
-        step = f"judge/{place}/{'ab' if is_first else 'ba'}"
-        text, cost = once(step, partial(_asked, endpoint, pair, is_first))
+        try:
+            kept = partial(_answered, endpoint, pair, is_first, costs)
+            text, cost = once(f"judge/{place}/{'ab' if is_first else 'ba'}", kept)
+        except _Nonsense:
+            return None
         costs.append(cost)
-        vote = _vote(text, is_first, pair.criteria)
-        if vote is None:
-            text, cost = once(f"{step}/again", partial(_asked, endpoint, pair, is_first, text))
-            costs.append(cost)
-            vote = _vote(text, is_first, pair.criteria)
-        votes.append(vote)
+        votes.append(_vote(text, is_first, pair.criteria))
     first, second = votes
     return _Judged(first, second) if first is not None and second is not None else None
+
+
+class _Nonsense(Exception):
+    """The judge kept to no form, twice: no answer, so that it is not kept and the next evaluation asks again."""
+
+
+def _answered(endpoint: Endpoint, pair: _Pair, candidate_first: bool, costs: list[float | None]) -> list[Any]:
+    """The judge's answer and its cost; what an answer of no use cost goes to `costs`. Raises _Nonsense."""
+    nonsense: str | None = None
+    for _ in range(2):
+        text, cost = _asked(endpoint, pair, candidate_first, nonsense)
+        if _vote(text, candidate_first, pair.criteria) is not None:
+            return [text, cost]
+        nonsense = text
+        costs.append(cost)
+    raise _Nonsense
 
 
 def _asked(endpoint: Endpoint, pair: _Pair, candidate_first: bool, nonsense: str | None = None) -> list[Any]:

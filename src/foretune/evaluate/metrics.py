@@ -25,6 +25,7 @@ __all__ = [
     "build_scoring",
     "choose_primary_metric",
     "is_raw_text",
+    "read_schema",
 ]
 
 BITS_PER_BYTE = "bits_per_byte"
@@ -138,7 +139,11 @@ def _schema(job: JobConfig, targets: Sequence[str], folder: Path) -> dict[str, A
 
     if not job.evaluate.json_schema:
         return infer_schema(targets)
-    path = folder / Path(job.evaluate.json_schema).expanduser()
+    return read_schema(folder / Path(job.evaluate.json_schema).expanduser())
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """A JSON Schema file. Raises NotFound, DataError."""
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ FLAT_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 # Rotary scalings whose frequencies depend on nothing but the config.
 FIXED_ROTARY = ("default", "linear", "llama3", "yarn")
 # Raised whenever an engine's speed or memory changes, so that older runs no longer speak for it.
-ENGINES = {"fused": "flat-3-fused", "flat": "flat-2", "padded": "padded-1"}
+ENGINES = {"fused": "flat-4-fused", "flat": "flat-2", "padded": "padded-1"}
 KERNELS_FILE = "kernels_plain.so"  # built wherever any of the fused kernels is
 BF16_KERNELS_FILE = "kernels_avx512bf16.so"  # with bf16 dot products
 OWN_ROW_MULTIPLE = 32  # tokens of a pass in bf16 are filled up to it where the products are our own
@@ -158,10 +158,15 @@ def row_multiple(precision: str, *, has_kernels: bool = True) -> int:
     return OWN_ROW_MULTIPLE if has_kernels and has_bf16_products() else BF16_ROW_MULTIPLE
 
 
-def engine_line(reason: str, *, dropout: float) -> str:
-    """One line on the engine that a run uses: why not flat tokens (`reason`), or what LoRA `dropout` keeps it from."""
+def engine_line(reason: str, *, dropout: float, without: Sequence[str] = ()) -> str:
+    """One line on the engine that a run uses: why not flat tokens (`reason`), or what LoRA `dropout` keeps it from.
+
+    `without` are the techniques that the job switches off.
+    """
     if reason:
         return f"engine: the transformers class on padded batches, because {reason}"
+    if without:
+        return f"engine: flat tokens, switched off by train.advanced.without: {', '.join(without)}"
     if dropout:
         return (
             f"engine: flat tokens, no padding; LoRA dropout {dropout:g} keeps shared prefixes apart, "

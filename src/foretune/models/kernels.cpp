@@ -277,6 +277,7 @@ inline void transpose(const float* in, i64 rows, i64 ldi, i64 columns, float* ou
 
 #if defined(__AVX512BF16__)
 #include "kernels_bf16.h"
+#include "kernels_products_bf16.h"
 #endif
 
 // What one thread works with; sizes only grow.
@@ -481,19 +482,27 @@ void attention_backward(const X* qkv, const X* out, const X* dout, const float* 
 
 extern "C" {
 
-int foretune_kernels_version() { return 2; }
+int foretune_kernels_version() { return 3; }
 
 #if defined(__AVX512BF16__)
-void foretune_product(const void* x, i64 ldx, const void* w, i64 ldw, i64 I, const void* h, i64 ldh, const void* b, i64 ldb,
-                      i64 R, int turned, const void* residual, const void* bias, void* y, int type, i64 T, i64 O,
-                      int threads) {
-  Factor factors[2] = {{(const bf16*)x, (const bf16*)w, ldx, ldw, I, turned}, {(const bf16*)h, (const bf16*)b, ldh, ldb, R, turned}};
-  int num = R > 0 ? 2 : 1;
-  PICK(type, Y, product(factors, num, (const Y*)residual, (const bf16*)bias, (Y*)y, T, O, threads))
+void foretune_product(const void* x, i64 ldx, const void* w, i64 ldw, int turned, const void* residual, const void* bias,
+                      void* y, int type, i64 T, i64 I, i64 O, int threads) {
+  Factor factor{(const bf16*)x, (const bf16*)w, ldx, ldw, I, turned, {}};
+  PICK(type, Y, product(&factor, 1, Output<Y>{(const Y*)residual, (const bf16*)bias, (Y*)y, O}, T, O, threads))
 }
 
-void foretune_outer(const void* h, i64 ldh, const void* y, i64 ldy, float* c, i64 T, i64 R, i64 N, int threads) {
-  outer((const bf16*)h, ldh, (const bf16*)y, ldy, c, T, R, N, threads);
+void foretune_adapted(const void* x, const void* seen, const void* w, const void* slots, i64 num, const void* residual,
+                      const void* bias, void* y, int type, void* a, void* b, void* h, i64 T, i64 I, i64 O, i64 R,
+                      int threads) {
+  PICK(type, Y, adapted((const bf16*)x, (const bf16*)seen, (const bf16*)w, Slots{(const Slot*)slots, num},
+                        Output<Y>{(const Y*)residual, (const bf16*)bias, (Y*)y, O}, (bf16*)a, (bf16*)b, (bf16*)h,
+                        Sides{T, I, O, R}, threads))
+}
+
+void foretune_adapted_backward(const void* dy, const void* seen, const void* h, const void* w, const void* a, const void* b,
+                               const void* slots, i64 num, void* dh, void* dx, i64 T, i64 I, i64 O, i64 R, int threads) {
+  adapted_backward((const bf16*)dy, (const bf16*)seen, (const bf16*)h, (const bf16*)w, (const bf16*)a, (const bf16*)b,
+                   Slots{(const Slot*)slots, num}, (bf16*)dh, (bf16*)dx, Sides{T, I, O, R}, threads);
 }
 #endif
 

@@ -12,6 +12,7 @@ so one build serves every version of both. FORETUNE_KERNELS=off leaves it out.
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from foretune.models.flat_rules import BF16_KERNELS_FILE, KERNELS_FILE, are_kern
 
 __all__ = ["FLAVOURS", "Kernels", "TileTable", "load_kernels", "multiplies", "usable"]
 
-VERSION = 2  # of the interface; foretune_kernels_version() of the library
+VERSION = 3  # of the interface; foretune_kernels_version() of the library
 FLAVOURS = {  # best first
     "AVX512_BF16": BF16_KERNELS_FILE,
     "AVX512": "kernels_avx512.so",
@@ -34,6 +35,7 @@ FLAVOURS = {  # best first
 LEAST_ROWS = 64  # of a product that pays for packing the weight
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 I64, INT, FLOAT, AT = ctypes.c_int64, ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+SLOT = struct.Struct("@qqqqdPP")  # start, end, first rank, number of ranks, scale, addresses of A and B
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "foretune_rms_norm": (AT, INT, AT, INT, AT, INT, AT, I64, I64, FLOAT, INT),
     "foretune_rms_norm_backward": (AT, INT, AT, INT, AT, INT, AT, AT, I64, I64, INT),
@@ -44,8 +46,9 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "foretune_attention_backward": (AT, INT, AT, AT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, FLOAT, INT),
 }
 BF16_SIGNATURES: dict[str, tuple[Any, ...]] = {  # of the library with bf16 dot products alone
-    "foretune_product": (AT, I64, AT, I64, I64, AT, I64, AT, I64, I64, INT, AT, AT, AT, INT, I64, I64, INT),
-    "foretune_outer": (AT, I64, AT, I64, AT, I64, I64, I64, INT),
+    "foretune_product": (AT, I64, AT, I64, INT, AT, AT, AT, INT, I64, I64, I64, INT),
+    "foretune_adapted": (AT, AT, AT, AT, I64, AT, AT, AT, INT, AT, AT, AT, I64, I64, I64, I64, INT),
+    "foretune_adapted_backward": (AT, AT, AT, AT, AT, AT, AT, I64, AT, AT, I64, I64, I64, I64, INT),
 }
 
 
@@ -59,6 +62,23 @@ class TileTable(NamedTuple):
     tiles: Tensor
     ranges: Tensor
     trees: Tensor
+
+
+class Adapted(NamedTuple):
+    """A product with adapters, and what its gradient needs: A x, all A below each other, scaled B as block diagonal."""
+
+    y_TO: Tensor
+    h_TR: Tensor
+    a_RI: Tensor
+    b_OR: Tensor
+
+
+class AdaptedGradients(NamedTuple):
+    """Of the input (where asked for), of A x, and of A and B of each adapter in turn (fp32)."""
+
+    dx_TI: Tensor | None
+    dh_TR: Tensor
+    matrices: list[Tensor]
 
 
 class Kernels:
@@ -146,37 +166,110 @@ class Kernels:
         weight: Tensor,
         *,
         is_turned: bool,
-        ranks: tuple[Tensor, Tensor] | None = None,
         bias_O: Tensor | None = None,
         residual_TO: Tensor | None = None,
     ) -> Tensor:
-        """residual + bias + x W + h B in one pass, summed in fp32: the residual's type [T, O], without one bf16.
+        """residual + bias + x W in one pass, summed in fp32: the residual's type [T, O], without one bf16.
 
-        `is_turned`: W and B lie as [O, I] and [O, R], else as [I, O] and [R, O]; `ranks` is h [T, R] and B. All but the
-        residual are bf16, and I and R even.
+        `is_turned`: W lies as [O, I], else as [I, O]; all but the residual are bf16, and I is even.
         """
         num_outputs = weight.shape[0 if is_turned else 1]
         y_TO = torch.empty(len(x_TI), num_outputs, dtype=x_TI.dtype if residual_TO is None else residual_TO.dtype)
-        added = (0, 0, 0, 0, 0) if ranks is None else (*_strided(ranks[0]), *_strided(ranks[1]), ranks[0].shape[1])
         self._call(
             "foretune_product",
             *_strided(x_TI),
             *_strided(weight),
-            x_TI.shape[1],
-            *added,
             int(is_turned),
-            None if residual_TO is None else _typed(residual_TO)[0],
-            None if bias_O is None else _typed(bias_O)[0],
+            _address(residual_TO),
+            _address(bias_O),
             *_typed(y_TO),
-            *y_TO.shape,
+            *x_TI.shape,
+            num_outputs,
         )
         return y_TO
 
-    def outer(self, h_TR: Tensor, y_TN: Tensor) -> Tensor:
-        """The sum over tokens of h times y, [R, N] in fp32; both bf16."""
-        sum_RN = torch.empty(h_TR.shape[1], y_TN.shape[1], dtype=torch.float32)
-        self._call("foretune_outer", *_strided(h_TR), *_strided(y_TN), sum_RN.data_ptr(), len(h_TR), *sum_RN.shape)
-        return sum_RN
+    def adapted(
+        self,
+        x_TI: Tensor,
+        seen_TI: Tensor,
+        weight_OI: Tensor,
+        slots: Sequence[tuple[int, int, float]],
+        matrices: Sequence[Tensor],
+        *,
+        bias_O: Tensor | None = None,
+        residual_TO: Tensor | None = None,
+    ) -> Adapted:
+        """residual + bias + x W + seen A B in one pass, summed in fp32 and rounded once, as `product` does.
+
+        `slots` are first output, end and scale of each adapter, in order and apart; `matrices` their A and B in turn.
+        """
+        (num_tokens, num_inputs), num_outputs = x_TI.shape, len(weight_OI)
+        plain = [matrix.float().contiguous() for matrix in matrices]
+        num_ranks = sum(len(matrix) for matrix in plain[0::2])
+        y_type = x_TI.dtype if residual_TO is None else residual_TO.dtype
+        made = Adapted(
+            torch.empty(num_tokens, num_outputs, dtype=y_type),
+            torch.empty(num_tokens, num_ranks, dtype=x_TI.dtype),
+            torch.empty(num_ranks, num_inputs, dtype=x_TI.dtype),
+            torch.empty(num_outputs, num_ranks, dtype=x_TI.dtype),
+        )
+        self._call(
+            "foretune_adapted",
+            _address(x_TI),
+            _address(seen_TI),
+            _address(weight_OI),
+            _slot_table(slots, plain),
+            len(slots),
+            _address(residual_TO),
+            _address(bias_O),
+            *_typed(made.y_TO),
+            made.a_RI.data_ptr(),
+            made.b_OR.data_ptr(),
+            made.h_TR.data_ptr(),
+            num_tokens,
+            num_inputs,
+            num_outputs,
+            num_ranks,
+        )
+        return made
+
+    def adapted_backward(
+        self,
+        dy_TO: Tensor,
+        seen_TI: Tensor,
+        weight_OI: Tensor,
+        ranks: tuple[Tensor, Tensor, Tensor],
+        slots: Sequence[tuple[int, int, float]],
+        sizes: Sequence[int],
+        *,
+        has_input: bool,
+    ) -> AdaptedGradients:
+        """Gradients of `adapted`; `ranks` are its h, a and b, `sizes` the rank of each adapter.
+
+        The gradient of the input is that of an input which the adapters see as it is.
+        """
+        h_TR, a_RI, b_OR = ranks
+        num_inputs = seen_TI.shape[1]
+        shapes = (
+            shape
+            for (start, end, _), r in zip(slots, sizes, strict=True)
+            for shape in ((r, num_inputs), (end - start, r))
+        )
+        matrices = [torch.empty(shape, dtype=torch.float32) for shape in shapes]
+        dh_TR = torch.empty_like(h_TR)
+        dx_TI = torch.empty_like(seen_TI) if has_input else None
+        self._call(
+            "foretune_adapted_backward",
+            *(_address(x) for x in (dy_TO, seen_TI, h_TR, weight_OI, a_RI, b_OR)),
+            _slot_table(slots, matrices),
+            len(slots),
+            dh_TR.data_ptr(),
+            _address(dx_TI),
+            len(dy_TO),
+            num_inputs,
+            *b_OR.shape,
+        )
+        return AdaptedGradients(dx_TI, dh_TR, matrices)
 
     def attention(
         self, qkv_TC: Tensor, cosine: Tensor, sine: Tensor, table: TileTable, heads: tuple[int, int, int]
@@ -235,6 +328,20 @@ def _strided(x: Tensor) -> tuple[int, int]:
     """Address and elements from row to row of a bf16 matrix whose rows are contiguous."""
     assert x.stride(1) == 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu"
     return x.data_ptr(), x.stride(0)
+
+
+def _address(x: Tensor | None) -> int | None:
+    return None if x is None else _typed(x)[0]
+
+
+def _slot_table(slots: Sequence[tuple[int, int, float]], matrices: Sequence[Tensor]) -> bytes:
+    """The slots of kernels_products_bf16.h; `matrices` are A and B of each (fp32), or where their gradients go."""
+    rows: list[bytes] = []
+    column = 0
+    for (start, end, scale), a_rI, b_Or in zip(slots, matrices[0::2], matrices[1::2], strict=True):
+        rows.append(SLOT.pack(start, end, column, len(a_rI), scale, a_rI.data_ptr(), b_Or.data_ptr()))
+        column += len(a_rI)
+    return b"".join(rows)
 
 
 def _rows_and_width(x: Tensor) -> tuple[int, int]:

@@ -107,8 +107,6 @@ inline i64 seen_of(const std::vector<Range>& ranges, size_t r, const Tile& tile,
   return r + 1 < ranges.size() ? ranges[r].num : tile.start - tile.origin + i + 1;
 }
 
-inline __mmask16 mask_of(i64 n) { return n >= VL ? __mmask16(-1) : n <= 0 ? __mmask16(0) : __mmask16((1u << n) - 1); }
-
 // Scores (or what else is summed over the head's width) of `rows` queries from `i` on, all ranges.
 inline void products_with_keys(const std::vector<Range>& ranges, const Tile& tile, const PackedTree& tree, const pair* left,
                                const pair* right, i64 i, i64 rows, i64 E, float* out, i64 ldo) {

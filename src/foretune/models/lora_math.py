@@ -136,14 +136,16 @@ class _AdaptedProduct(Function):
     ) -> Tensor:
         ctx.kernels = kernels
         x_TI = x_TI if kernels is None else x_TI.contiguous()
-        ranks = joined_ranks(slots, matrices, len(weight_OI), rank_dtype)
         seen_TI = x_TI if keep_TI is None else Dropped(keep_TI, keep_scale).of(x_TI)
         if kernels is not None:
-            h_TR, y_TO = _fused_ranks(kernels, x_TI, seen_TI, weight_OI, bias_O, residual_TO, ranks)
+            y_TO, h_TR, *ranks = kernels.adapted(
+                x_TI, seen_TI, weight_OI, slots, matrices, bias_O=bias_O, residual_TO=_dense(residual_TO)
+            )
         else:
-            h_TR = seen_TI.to(rank_dtype) @ ranks.a_RI.T
+            ranks = [*joined_ranks(slots, matrices, len(weight_OI), rank_dtype)]
+            h_TR = seen_TI.to(rank_dtype) @ ranks[0].T
             y_TO = _base_product(x_TI, weight_OI, bias_O, residual_TO)
-            _add_product(y_TO, h_TR, ranks.b_OR.T)
+            _add_product(y_TO, h_TR, ranks[1].T)
             y_TO = _with_residual(y_TO, residual_TO)
         ctx.slots, ctx.has_residual, ctx.keep_scale = slots, residual_TO is not None, keep_scale
         ctx.sizes = [b_Or.shape[1] for b_Or in matrices[1::2]]
@@ -153,64 +155,48 @@ class _AdaptedProduct(Function):
     @staticmethod
     def backward(ctx: Any, dy_TO: Tensor) -> Any:
         x_TI, h_TR, weight_OI, keep_TI, a_RI, b_OR = ctx.saved_tensors
-        rank_dtype = a_RI.dtype
         drop = None if keep_TI is None else Dropped(keep_TI, ctx.keep_scale)
-        slim_TO, dresidual_TO = dy_TO.to(rank_dtype).contiguous(), dy_TO if ctx.has_residual else None
-        kernels: Kernels | None = ctx.kernels
-        dh_TR = slim_TO @ b_OR if kernels is None else kernels.product(slim_TO, b_OR, is_turned=False)
-        dx_TI = None
-        if ctx.needs_input_grad[0]:
-            dx_TI = _adapted_gradient(dy_TO, weight_OI, dh_TR, a_RI, drop, x_TI.dtype, kernels)
+        slim_TO = dy_TO.to(a_RI.dtype).contiguous()
         seen_TI = x_TI if drop is None else drop.of(x_TI)
-        da_RI = _token_sum(dh_TR, seen_TI.to(rank_dtype), kernels)
-        grads: list[Tensor] = []
-        column = 0
-        for slot, rank in zip(ctx.slots, ctx.sizes, strict=True):
-            db_rO = _token_sum(h_TR[:, column : column + rank], slim_TO[:, slot.start : slot.end], kernels)
-            grads += [da_RI[column : column + rank], db_rO.mul_(slot.scale).T]
-            column += rank
-        return dx_TI, None, None, dresidual_TO, None, None, None, None, None, *grads
+        dx_TI = None
+        if ctx.kernels is not None:
+            ranks, has_input = (h_TR, a_RI, b_OR), ctx.needs_input_grad[0]
+            dx_TI, dh_TR, grads = ctx.kernels.adapted_backward(
+                slim_TO, seen_TI, weight_OI, ranks, ctx.slots, ctx.sizes, has_input=has_input and drop is None
+            )
+            if has_input and drop is not None:
+                dx_TI = ctx.kernels.product(slim_TO, weight_OI, is_turned=False).add_(drop.of(dh_TR @ a_RI))
+        else:
+            dh_TR = slim_TO @ b_OR
+            if ctx.needs_input_grad[0]:
+                dx_TI = _adapted_gradient(dy_TO, weight_OI, dh_TR, a_RI, drop, x_TI.dtype)
+            grads = _rank_gradients(slim_TO, dh_TR, seen_TI.to(a_RI.dtype), h_TR, ctx.slots, ctx.sizes)
+        return dx_TI, None, None, dy_TO if ctx.has_residual else None, None, None, None, None, None, *grads
 
 
-def _fused_ranks(
-    kernels: Kernels,
-    x_TI: Tensor,
-    seen_TI: Tensor,
-    weight_OI: Tensor,
-    bias_O: Tensor | None,
-    residual_TO: Tensor | None,
-    ranks: Ranks,
-) -> tuple[Tensor, Tensor]:
-    """A x of what the adapters see, and residual + x W + bias + B A x in one product."""
-    h_TR = kernels.product(seen_TI.contiguous(), ranks.a_RI, is_turned=True)
-    added = (h_TR, ranks.b_OR)
-    residual_TO = _dense(residual_TO)
-    return h_TR, kernels.product(x_TI, weight_OI, is_turned=True, ranks=added, bias_O=bias_O, residual_TO=residual_TO)
+def _rank_gradients(
+    dy_TO: Tensor, dh_TR: Tensor, seen_TI: Tensor, h_TR: Tensor, slots: tuple[Slot, ...], sizes: list[int]
+) -> list[Tensor]:
+    """Gradients of A and B of each adapter in turn."""
+    da_RI = (dh_TR.T @ seen_TI).float()
+    grads: list[Tensor] = []
+    column = 0
+    for slot, rank in zip(slots, sizes, strict=True):
+        db_rO = (h_TR[:, column : column + rank].T @ dy_TO[:, slot.start : slot.end]).float()
+        grads += [da_RI[column : column + rank], db_rO.mul_(slot.scale).T]
+        column += rank
+    return grads
 
 
 def _adapted_gradient(
-    dy_TO: Tensor,
-    weight_OI: Tensor,
-    dh_TR: Tensor,
-    a_RI: Tensor,
-    drop: Dropped | None,
-    dtype: torch.dtype,
-    kernels: Kernels | None,
+    dy_TO: Tensor, weight_OI: Tensor, dh_TR: Tensor, a_RI: Tensor, drop: Dropped | None, dtype: torch.dtype
 ) -> Tensor:
     """The gradient of the input of an adapted product."""
-    slim_TO = dy_TO.to(dtype)
-    if kernels is not None and drop is None:
-        return kernels.product(slim_TO.contiguous(), weight_OI, is_turned=False, ranks=(dh_TR, a_RI))
-    dx_TI = _input_gradient(slim_TO, weight_OI, kernels)
+    dx_TI = _input_gradient(dy_TO.to(dtype), weight_OI, None)
     if drop is None:
         _add_product(dx_TI, dh_TR, a_RI)
         return dx_TI
     return dx_TI.add_(drop.of(dh_TR @ a_RI))
-
-
-def _token_sum(h_TR: Tensor, y_TN: Tensor, kernels: Kernels | None) -> Tensor:
-    """h^T y in fp32: [R, N]."""
-    return (h_TR.T @ y_TN).float() if kernels is None else kernels.outer(h_TR, y_TN)
 
 
 def _with_residual(y_TO: Tensor, residual_TO: Tensor | None) -> Tensor:
@@ -244,7 +230,8 @@ def adapted_product(
     """
     keep_TI, scale = (None, 1.0) if drop is None else drop
     num_ranks = sum(len(matrix) for matrix in matrices[0::2])
-    fused = multiplies(kernels, x_TI, *weight_OI.shape, num_ranks) if rank_dtype == x_TI.dtype else None
+    is_fit = rank_dtype == x_TI.dtype and weight_OI.is_contiguous()
+    fused = multiplies(kernels, x_TI, *weight_OI.shape, num_ranks) if is_fit else None
     result: Tensor = _AdaptedProduct.apply(  # type: ignore[no-untyped-call]
         x_TI, weight_OI, bias_O, residual_TO, slots, rank_dtype, keep_TI, scale, fused, *matrices
     )

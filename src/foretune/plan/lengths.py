@@ -114,6 +114,11 @@ class Work:
         """Positions computed, padding included."""
         return sum(one.num_tokens * count for one, count in self.passes.items())
 
+    def num_large(self, share: float) -> float:
+        """How many passes of the run compute at least `share` of the positions of the largest."""
+        least = share * self.largest.num_tokens
+        return sum(count for one, count in self.passes.items() if one.num_tokens >= least)
+
 
 def training_work(lengths: Lengths, derived: Derived, *, seed: int, cutting: Cutting = PADDED) -> Work:
     """The micro-batches of the whole run, in the order that the training loop gives them."""

@@ -6,6 +6,7 @@
 # base is 4 bytes a weight as well.
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -15,14 +16,16 @@ from foretune.plan.lengths import Pass
 from foretune.records.plan import Estimate
 from foretune.records.probe import ProbeRecord
 
-__all__ = ["Memory", "Trained", "peak_memory"]
+__all__ = ["NEARLY", "Memory", "Trained", "peak_memory"]
 
 WEIGHT_BYTES, GRADIENT_BYTES, OPTIMISER_BYTES = 4, 4, 8
-RUNTIME_BYTES = {"cpu": 420_000_000, "cuda": 600_000_000}  # libraries; a CUDA context
-# What the backward pass and batches of changing shapes take on top of the activations. On a CPU measured: the step of
-# four runs with pebble took 1.7 to 2.0 times what autograd keeps, and 1.1 to 1.3 times the probe's own step.
-WORKSPACE_SHARE = {"cpu": 0.8, "cuda": 0.15}
-PROBE_STEP_GROWTH = {"cpu": 1.2, "cuda": 1.0}
+RUNTIME_BYTES = {"cpu": 430_000_000, "cuda": 600_000_000}  # libraries; a CUDA context
+# What padded passes take on top of what autograd keeps: what the backward pass makes, and the holes that batches of
+# changing shapes leave in the heap; in fp32 and, as a share of less, under autocast to bf16. On a CPU fitted to runs of
+# 12 steps of gpt2 and bloom and to four of pebble (machine A, 2026-11-21).
+WORKSPACE_SHARE: dict[str, tuple[float, float]] = {"cpu": (0.8, 1.8), "cuda": (0.15, 0.15)}
+PROBE_STEP_GROWTH = {"fp32": 1.05, "16-bit": 1.3}  # of padded steps on a CPU, after the few of a probe
+FAMILY_WORKSPACE_SHARE: dict[str, tuple[float, float]] = {"gpt2": (0.3, 1.3), "bloom": (0.6, 2.6)}  # on a CPU
 LOGIT_BYTES = 12  # fp32 logits, their log-softmax and gradient
 CHECKPOINT_BYTES = 2 * (WEIGHT_BYTES + OPTIMISER_BYTES)  # copied, then serialised
 # Families whose head is computed at the supervised positions alone.
@@ -76,9 +79,17 @@ class Trained(NamedTuple):
         return self.top_layers or shape.num_layers
 
 
-# Our own decoder on a CPU, fitted to 21 short runs of 3.2 M, 6.5 M and 107 M parameters (machine A, 2026-11-21).
-FLAT_RUNTIME_BYTES = 480_000_000.0
-FLAT_SPARE_SHARE = 0.15  # of activations: LoRA dropout's masks and copies, and what the allocator holds beside them
+# Our own decoder on a CPU, fitted to 10 runs of 12 steps with 3.2 M to 57 M parameters and held against 6 others
+# (machine A, 2026-11-21; `bench_memory.py` names them), "undropped" to four earlier ones without LoRA dropout. A heap
+# is never as full as it is large: freed pieces do not fit the next pass. So what a pass holds is multiplied, by the
+# more the more often passes come near the largest: 1 + HEAP_GROWTH ln(times / 5), within what was measured.
+FLAT_RUNTIME_BYTES = 460_000_000.0
+HEAP_SHARE = {"frozen": 1.19, "undropped": 1.04, "trained": 0.96}  # the base; adapters that drop no inputs
+HEAP_GROWTH, HEAP_TIMES, USUAL_TIMES = 0.21, (3.0, 24.0), 5.0
+NEARLY = 0.9  # of the largest pass
+KEPT_WHILE_SAVING = 0.85  # of a step's memory and gradients, freed but in pieces too small for a checkpoint
+HEAD_COPIES = 3  # of a trained head: its gradient, one chunk's share of it, and its product with the loss's gradient
+CUDA_SPARE_SHARE = 0.15  # of activations: LoRA dropout's masks and copies
 BF16_KERNEL_BYTES = 300_000_000.0  # oneDNN keeps a kernel for each shape
 BF16_BYTES = 2  # a frozen weight is held twice where bf16 does not hold it exactly
 FLAT_HEAD_ROWS = 64  # predictions whose logits exist at once, as models/decoder.py has it
@@ -116,49 +127,95 @@ def peak_memory(
     recomputes: bool = False,
     trunk_bytes: float = 0.0,
     has_own_products: bool = False,
+    num_large: float = USUAL_TIMES,
 ) -> Memory:
     """The peak of one training process.
 
     `largest` is the largest micro-batch of the run, `longest_answer` the most tokens of a row that carry loss;
     `is_flat`: the run computes flat tokens; `recomputes`: activations are computed again in the backward pass;
-    `trunk_bytes`: outputs of frozen lower blocks kept in memory; `has_own_products`: bf16 products are our own.
+    `trunk_bytes`: outputs of frozen lower blocks kept in memory; `has_own_products`: bf16 products are our own;
+    `num_large`: how many passes of the run are nearly as large as the largest.
     """
 
-    def of_step(recomputing: bool) -> dict[str, float]:
+    def of_step(recomputing: bool, times: float = num_large) -> dict[str, float]:
         if is_flat:
-            return _flat_step(shape, trained, derived, largest, recomputing)
+            step = _flat_step(shape, trained, derived, largest, recomputing, is_whole=not longest_answer)
+            return _in_the_heap(step, trained, device, times)
         return _padded_step(shape, trained, derived, largest, longest_answer, device, recomputing)
 
     components = _static_components(trained, derived) | of_step(recomputes)
-    if is_flat and derived.precision == "bf16" and device == "cpu":
+    if is_flat and device == "cpu":
+        components |= _held_twice(shape, trained, derived, components["weights"])
         # a probe's own peak holds them already; our own products have one kernel for all shapes
-        components["kernels"] = 0.0 if has_own_products or probe is not None else BF16_KERNEL_BYTES
-        components["weights"] += 0.0 if trained.trains_base else BF16_BYTES * trained.base_parameters
-    components["runtime"] = FLAT_RUNTIME_BYTES if is_flat else RUNTIME_BYTES[device]
+        is_without = has_own_products or probe is not None or derived.precision != "bf16"
+        components["kernels"] = 0.0 if is_without else BF16_KERNEL_BYTES
+    components["runtime"] = FLAT_RUNTIME_BYTES if is_flat and device == "cpu" else RUNTIME_BYTES[device]
     if probe is not None:
-        share = sum(of_step(recomputes).values()) / sum(of_step(probe.recomputes_activations).values())
+        before = of_step(probe.recomputes_activations, _num_large(probe))
+        share = sum(of_step(recomputes).values()) / sum(before.values())
+        if not is_flat and device == "cpu":
+            share *= PROBE_STEP_GROWTH["fp32" if derived.precision == "fp32" else "16-bit"]
         components = _measured(components, probe, largest, device, share)
     if trunk_bytes:
         components["trunk"] = trunk_bytes
     if device == "cpu":
-        # what is free again while a checkpoint is copied; flat passes leave their memory in pieces too small for it
-        freed = ("gradients",) if is_flat else ("activations", "logits", "workspace", "gradients")
-        moment = sum(components[name] for name in freed)
-        components["checkpoint"] = max(0.0, CHECKPOINT_BYTES * trained.parameters - moment)
-        # A base is read in fp32 before it is packed, layer by layer.
-        unpacked = (WEIGHT_BYTES - trained.weight_bytes) * trained.base_parameters
-        if unpacked > 0:
-            components["loading"] = max(0.0, unpacked - moment - components["checkpoint"])
+        components |= _saving(components, trained, is_flat=is_flat, probe=probe)
     return Memory(components, *_interval(components, device, is_probed=probe is not None))
 
 
-def _flat_step(shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool) -> dict[str, float]:
-    """What one flat pass takes."""
-    activations = _flat_activation_bytes(shape, trained, derived, largest, recomputes)
+def _held_twice(shape: Shape, trained: Trained, derived: Derived, weights: float) -> dict[str, float]:
+    """The weights with what our own decoder copies of them: the file's pages stay as long as any tensor is one of them.
+
+    Frozen weights are cast to bf16, where that loses digits; in fp32 those of merged products are copied.
+    """
+    merged = shape.width * (shape.attention_width + 2 * shape.kv_width + 2 * shape.ffn_width) * shape.num_layers
+    is_cast = derived.precision == "bf16" and not trained.trains_base
+    copies = BF16_BYTES * trained.base_parameters if is_cast else WEIGHT_BYTES * merged
+    return {"weights": weights + copies}
+
+
+def _saving(
+    components: dict[str, float], trained: Trained, *, is_flat: bool, probe: ProbeRecord | None
+) -> dict[str, float]:
+    """What a checkpoint takes beyond a step, and what unpacking a quantised base takes, layer by layer, beyond both."""
+    step = sum(components[name] for name in ("activations", "logits", "workspace", "gradients"))
+    freed = (1 - KEPT_WHILE_SAVING) * step if is_flat else step
+    found = {"checkpoint": max(0.0, CHECKPOINT_BYTES * trained.parameters - freed)}
+    if probe is not None and probe.saving_memory_bytes:
+        found["checkpoint"] = max(0.0, probe.saving_memory_bytes - sum(components.values()))
+    unpacked = (WEIGHT_BYTES - trained.weight_bytes) * trained.base_parameters
+    if unpacked > 0:
+        found["loading"] = max(0.0, unpacked - freed - found["checkpoint"])
+    return found
+
+
+def _flat_step(
+    shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool, *, is_whole: bool
+) -> dict[str, float]:
+    """What one flat pass holds at once; `is_whole`: every token carries loss."""
+    activations = _flat_activation_bytes(shape, trained, derived, largest, recomputes, is_whole)
     logits = float(LOGIT_BYTES * FLAT_HEAD_ROWS * shape.vocab_size)
-    spare = 0.0 if trained.is_without_dropout else FLAT_SPARE_SHARE
-    workspace = _flat_workspace_bytes(shape, derived, largest) + spare * (activations + logits)
+    if trained.trains_base:
+        logits += HEAD_COPIES * WEIGHT_BYTES * shape.vocab_size * shape.width
+    workspace = _flat_workspace_bytes(shape, derived, largest)
     return {"activations": activations, "logits": logits, "workspace": workspace}
+
+
+def _in_the_heap(step: dict[str, float], trained: Trained, device: str, times: float) -> dict[str, float]:
+    """A flat pass's memory with what its allocator holds beside it."""
+    if device != "cpu":
+        spare = 0.0 if trained.is_without_dropout else CUDA_SPARE_SHARE
+        return step | {"workspace": step["workspace"] + spare * (step["activations"] + step["logits"])}
+    share = HEAP_SHARE["trained" if trained.trains_base else "undropped" if trained.is_without_dropout else "frozen"]
+    low, high = HEAP_TIMES
+    share *= 1 + HEAP_GROWTH * math.log(min(max(times, low), high) / USUAL_TIMES)
+    return {name: share * size for name, size in step.items()}
+
+
+def _num_large(probe: ProbeRecord) -> float:
+    """Passes of a probe that are nearly as large as its largest, the first one too, which is not timed."""
+    sizes = [point.num_rows * point.row_tokens for point in probe.points]
+    return 1.0 + sum(size >= NEARLY * max(sizes) for size in sizes)
 
 
 def _padded_step(
@@ -173,7 +230,8 @@ def _padded_step(
     """What one padded pass takes."""
     activations = _activation_bytes(shape, trained, derived, largest, recomputes)
     logits = _logit_bytes(shape, largest, longest_answer)
-    workspace = WORKSPACE_SHARE[device] * (activations + logits)
+    shares = FAMILY_WORKSPACE_SHARE.get(shape.family) if device == "cpu" else None
+    workspace = (shares or WORKSPACE_SHARE[device])[derived.precision != "fp32"] * (activations + logits)
     return {"activations": activations, "logits": logits, "workspace": workspace}
 
 
@@ -218,24 +276,32 @@ def _activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest:
     return element_bytes * elements * rows * tokens
 
 
-def _flat_activation_bytes(shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool) -> float:
-    """What our own decoder keeps: two fp32 sums a layer, the rotated product, the gate's two halves, and the inputs of
-    layers that are trained or adapted (inputs that several layers share once). Recomputing, it keeps the sum before
-    each layer and all of one layer."""
+def _flat_activation_bytes(
+    shape: Shape, trained: Trained, derived: Derived, largest: Pass, recomputes: bool, is_whole: bool
+) -> float:
+    """What our own decoder keeps: two fp32 sums a layer, the rotated product, attention's result, the gate's halves,
+    and the inputs of layers that are trained or adapted (inputs that several layers share once; where LoRA drops them,
+    a byte an element). Of the last layer nothing behind attention, but where every token carries loss.
+
+    Recomputing, it keeps the sum before each layer and all of one layer.
+    """
     element_bytes = 2.0 if derived.precision == "bf16" else 4.0
     chosen = shape.layers
     if not trained.trains_base:
         chosen = targeted_layers(shape, trained.target_modules) if trained.has_adapters else ()
-    per_layer = shape.attention_width + 2 * shape.kv_width + 2 * shape.ffn_width
     names = {layer.last_name for layer in chosen}
-    per_layer += sum(width(shape) for group, width in FLAT_INPUTS if names & group)
-    whole = 2 * 4.0 * shape.width + element_bytes * per_layer
+    inputs = [width(shape) for group, width in FLAT_INPUTS if names & group]
+    behind = 2 * shape.ffn_width + (shape.width + shape.ffn_width if trained.trains_base else 0)
+    per_layer = shape.attention_width + 2 * shape.kv_width + 2 * shape.ffn_width + sum(inputs)
+    per_layer += 0 if names & {"o_proj"} else shape.attention_width  # of attention itself, else its product's input
+    masks = 0 if trained.trains_base or trained.is_without_dropout else sum(inputs)
+    whole = 2 * 4.0 * shape.width + element_bytes * per_layer + masks
     num_layers = trained.num_layers(shape)
     if recomputes:
         at_once = 1 if trained.is_without_dropout else 2  # measured: the masks of a layer take about as much again
         return (num_layers * 4.0 * shape.width + at_once * whole) * largest.num_tokens
-    per_token = num_layers * whole
-    return per_token * largest.num_tokens
+    pruned = 0.0 if is_whole else 4.0 * shape.width + element_bytes * behind
+    return (num_layers * whole - pruned) * largest.num_tokens
 
 
 def _flat_workspace_bytes(shape: Shape, derived: Derived, largest: Pass) -> float:
@@ -255,20 +321,15 @@ def _measured(
 ) -> dict[str, float]:
     """Components that add up to the probe's own peak, its step scaled where the run has a larger batch.
 
-    `share`: what the run's step takes of the probe's, where one of them recomputes activations.
+    `share`: what the run's step takes of the probe's, where one of them recomputes activations or fills the heap more.
     """
-    static = components["weights"] + components["adapters"]
     probed = max((point.num_rows * point.row_tokens for point in probe.points), default=0)
     growth = share * (max(1.0, largest.num_tokens / probed) if probed else 1.0)
-    held = components["gradients"] + components["optimiser"]
-    loaded = static if device == "cuda" else max(static, probe.base_memory_bytes)
-    step = max(0.0, probe.peak_memory_bytes - loaded - held) * growth
-    workspace = step * (PROBE_STEP_GROWTH[device] - 1)
+    held = sum(components[name] for name in ("weights", "adapters", "gradients", "optimiser"))
+    runtime = components["runtime"]
+    if device == "cpu":  # libraries count as the process's own, a CUDA context not as its allocator's
+        runtime = min(runtime, max(0.0, probe.peak_memory_bytes - held))
+        held += runtime
+    step = max(0.0, probe.peak_memory_bytes - held) * growth
     logits = min(components["logits"], step / 2)
-    runtime = components["runtime"] if device == "cuda" else loaded - static
-    return components | {
-        "activations": step - logits,
-        "logits": logits,
-        "workspace": workspace,
-        "runtime": runtime,
-    }
+    return components | {"activations": step - logits, "logits": logits, "workspace": 0.0, "runtime": runtime}

@@ -25,7 +25,7 @@ from foretune.models.shapes import Shape, model_shape
 from foretune.plan.cost import run_cost
 from foretune.plan.ledger import learned_factors, read_ledger
 from foretune.plan.lengths import Cutting, Lengths, Work, training_work
-from foretune.plan.memory import Memory, Trained, peak_memory
+from foretune.plan.memory import NEARLY, Memory, Trained, peak_memory
 from foretune.plan.time import (
     PROBED_FACTORS,
     UNPROBED_FACTORS,
@@ -173,7 +173,7 @@ def _cutting(job: JobConfig, config: dict[str, Any], derived: Derived, machine: 
     sequences = 2 if method in ("dpo", "orpo") else 1
     multiple = row_multiple(derived.precision, has_kernels="kernels" not in advanced.without)
     cutting = Cutting(not reason, shares, prompt, method != "classify", sequences, multiple)
-    return cutting, engine_name(reason), engine_line(reason, dropout=dropout)
+    return cutting, engine_name(reason), engine_line(reason, dropout=dropout, without=advanced.without)
 
 
 def _fitted(basis: _Basis) -> tuple[_Basis, Memory]:
@@ -202,6 +202,7 @@ def _memory(basis: _Basis) -> Memory:
         recomputes=basis.recomputes,
         trunk_bytes=basis.trunk_bytes if is_in_memory else 0.0,
         has_own_products=has_bf16_products() and "kernels" not in basis.job.train.advanced.without,
+        num_large=basis.work.num_large(NEARLY),
     )
 
 
@@ -310,7 +311,7 @@ def _assumptions(basis: _Basis, speed: Speed, times: Times) -> Iterator[str]:
     )
     yield basis.engine_line
     if basis.recomputes:
-        yield "activations are computed again in the backward pass: less memory, about a third slower"
+        yield "activations are computed again in the backward pass: less memory, about 30 % slower"
     if basis.keeps_trunk:
         frozen = basis.shape.num_layers - basis.trained.top_layers
         yield f"the {frozen} blocks below the adapters are frozen and computed once, not in every epoch"

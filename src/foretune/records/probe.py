@@ -42,5 +42,6 @@ class ProbeRecord(Record):
     trainable_parameters: int
     base_memory_bytes: int  # resident memory with the model loaded, before the first step
     peak_memory_bytes: int  # after the longest batch
+    saving_memory_bytes: int = 0  # the same once a checkpoint was saved and read back; 0: not measured
     recomputes_activations: bool = False
     decode_seconds_per_token: float = 0.0  # one generated token for one batch of evaluation

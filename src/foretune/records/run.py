@@ -23,6 +23,7 @@ __all__ = [
     "RunState",
     "create_run",
     "find_run",
+    "find_system",
     "list_runs",
     "locked_run",
     "run_pid",
@@ -93,6 +94,17 @@ def find_run(runs_dir: str | Path, run_id: str = "latest") -> Path:
     raise NotFound(f"no run {run_id} in {runs_dir}", fix=hint)
 
 
+def find_system(runs_dir: str | Path, name: str) -> str:
+    """The folder of a run, with the system behind its colon where `name` is RUN:system. Raises NotFound."""
+    run, sign, system = name.rpartition(":")
+    try:
+        return str(find_run(runs_dir, name))
+    except NotFound:
+        if not sign or not run:
+            raise
+        return f"{find_run(runs_dir, run)}:{system}"
+
+
 def locked_run(run_dir: str | Path) -> AbstractContextManager[None]:
     """Hold a run's lock, so that two processes never write one run. Raises ConfigError where it is held."""
     folder = Path(run_dir)
@@ -121,6 +133,6 @@ def run_state(run_dir: str | Path) -> RunState:
         return "trained"
     kinds = [event["kind"] for event in read_events(folder)]
     if "train_start" not in kinds:
-        return "created"
+        return "failed" if "failed" in kinds else "created"
     last = next((kind for kind in reversed(kinds) if kind in ("train_start", "train_end", "failed")), "train_start")
     return {"train_start": "interrupted", "train_end": "stopped", "failed": "failed"}[last]  # type: ignore[return-value]

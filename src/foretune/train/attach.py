@@ -69,7 +69,8 @@ def find_adapter(name: str, *, runs_dir: Path, folder: Path) -> Lineage | None:
     """
     if not name:
         return None
-    candidates = [_adapter_of_run(runs_dir / name), folder / Path(name).expanduser(), Path(name).expanduser()]
+    places = [runs_dir / name, folder / Path(name).expanduser(), Path(name).expanduser()]
+    candidates = [path for place in places for path in (_adapter_of_run(place), place)]
     found = next((path for path in candidates if path is not None and (path / "adapter_config.json").is_file()), None)
     if found is None:
         raise NotFound(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +141,27 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(
-    folder: Path, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, run_key: str
+    folder: Path,
+    parameters: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    run_key: str,
+    say: Callable[[str], object] = note,
 ) -> LoopState | None:
-    """Load the newest checkpoint that is whole; None where there is none."""
-    for path in reversed(_complete(folder)):
+    """Load the newest checkpoint that is whole, and `say` which ones are not; None where nothing was ever written.
+
+    Raises CheckpointError where all are damaged: going on would begin at step 0 and overwrite them.
+    """
+    written = _complete(folder)
+    for path in reversed(written):
         try:
             return load_checkpoint(path, parameters, optimizer, run_key)
         except CheckpointError as error:
-            note(str(error))
+            say(f"{error}; the one before it is used" if path != written[0] else str(error))
+    if written:
+        raise CheckpointError(
+            f"{folder}: all {len(written)} checkpoints are damaged; nothing was trained or overwritten",
+            fix=f"bring one back from a copy; or begin again at step 0: mv {folder} {folder}.damaged",
+        )
     return None
 
 

@@ -294,7 +294,10 @@ def fit(
     state = LoopState()
     if resume:
         check_resumable(checkpoints, run_key)
-        state = latest_checkpoint(checkpoints, parameters, optimizer, run_key) or state
+        found = latest_checkpoint(
+            checkpoints, parameters, optimizer, run_key, lambda line: events.add("note", message=line)
+        )
+        state = found or state
     started_from, start_time, seconds_before = state.step, time.perf_counter(), state.seconds
     sizes = [row.num_tokens for row in rows]
     log_every = curve_every(settings.num_steps)

@@ -8,11 +8,13 @@ import math
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foretune.config.write import toml_value
+from foretune.errors import DoesNotFit
 from foretune.records.events import read_events
 from foretune.records.post_mortem import FailureCause, PostMortemRecord
 from foretune.records.run import ResolvedRecord, run_state
@@ -125,7 +127,8 @@ def post_mortem(run_dir: Path, *, exit_code: int | None = None, is_final: bool =
         last_checkpoint_step=checkpoint,
         can_resume=cause in RESUMABLE,
     )
-    record.write(run_dir)
+    with suppress(DoesNotFit):  # a full disk may be the very cause; whoever asks is told all the same
+        record.write(run_dir)
     return record
 
 

@@ -23,7 +23,7 @@ from foretune.errors import ConfigError
 from foretune.models.adapter import LoraLinear
 from foretune.models.base import resolve_base
 from foretune.models.detach import detach_adapters
-from foretune.models.flat_rules import engine_line, frozen_flat_parameters
+from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_method_is_not_flat
 from foretune.models.load import LoadedModel, best_device, has_bf16, has_fp16, load_model, num_parameters
 from foretune.models.quantise import quantise_note
 from foretune.records.dataset import DatasetRecord
@@ -219,8 +219,11 @@ def _passes(job: JobConfig, loaded: LoadedModel, settings: LoopSettings) -> tupl
         engine=advanced.engine,
         without=advanced.without,
     )
+    if reason:
+        reason = why_method_is_not_flat(job.train) or reason  # in the words of the plan, not those of a layer
     adapters = (module for module in loaded.model.modules() if isinstance(module, LoraLinear))
-    return passes, engine_line(reason, dropout=max((layer.dropout for layer in adapters), default=0.0))
+    dropout = max((layer.dropout for layer in adapters), default=0.0)
+    return passes, engine_line(reason, dropout=dropout, without=advanced.without)
 
 
 def _splits(

@@ -214,7 +214,8 @@ class _Race:
                 fix="data.validation_fraction = 0.1",
             )
         if not self.is_checked:
-            pre_flight(job, setup, self.run_dir)
+            for line in pre_flight(job, setup, self.run_dir):
+                self.guard.events.add("note", message=line)
             self.is_checked = True
         if not self.planned_steps:
             self._plan_steps(setup)

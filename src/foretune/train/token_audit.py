@@ -18,7 +18,7 @@ from foretune.train.row_checks import LANGUAGE_KINDS, ROW_CHECKS
 from foretune.train.row_facts import row_facts
 from foretune.train.text_checks import MAX_READ_ROWS, TEXT_CHECKS, text_findings
 
-__all__ = ["Audited", "check_tokens", "special_tokens", "template_sha256", "token_audit"]
+__all__ = ["Audited", "check_tokens", "said_findings", "special_tokens", "template_sha256", "token_audit"]
 
 SHOWN_SAMPLES = 3
 SEVERITIES = ("stop", "warning", "mended")
@@ -70,6 +70,12 @@ def check_tokens(record: TokenAuditRecord) -> None:
     raise DataError(
         f"{first.id}: {first.title}: {first.reason}{more}; nothing was trained", fix=first.fix, faults=faults
     )
+
+
+def said_findings(record: TokenAuditRecord) -> list[str]:
+    """One line on each finding that does not stop the run; rows left out (TOK005) are told by the run itself."""
+    told = [one for one in record.findings if one.severity != "stop" and one.id != "TOK005"]
+    return [f"{one.id}: {one.title}" + (f"; mend: {one.fix}" if one.severity == "warning" else "") for one in told]
 
 
 def _faults(finding: TokenFinding) -> Iterator[Fault]:

@@ -8,7 +8,7 @@ import json
 import platform
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from foretune.backends.processes import check_processes
 from foretune.config import JobConfig
 from foretune.config.job import WHOLE_METHODS
 from foretune.data.served_files import served_files
-from foretune.engine.memory import peak_resident_bytes
+from foretune.engine.memory import is_out_of_memory, peak_resident_bytes
 from foretune.errors import DoesNotFit, ForetuneError
 from foretune.models.provenance import AdapterNotes, weights_sha256, write_notes
 from foretune.models.save import save_artefact
@@ -37,7 +37,7 @@ from foretune.train.pre_flight import audit_tokens, check_isolation
 from foretune.train.processes import is_to_be_sharded, joined_processes
 from foretune.train.setup import Setup, build_setup
 from foretune.train.sharded import gathered, shard
-from foretune.train.token_audit import check_tokens
+from foretune.train.token_audit import check_tokens, said_findings
 from foretune.train.trunk import remove_trunk
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 CHECKPOINTS = "checkpoints"
+UNGATED = "the parity gate did not run: foretune evaluate shows what the artefact answers"
 OTHER_PROCESSES = "processes"  # event logs of all processes but the first, by number
 
 
@@ -100,12 +101,11 @@ def train(
         own_dir = run_dir if processes.is_first else run_dir / OTHER_PROCESSES / str(processes.number)
         with guarded(own_dir) as guard:
             setup = build_setup(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder)
-            if processes.is_first:
-                pre_flight(job, setup, run_dir, is_sharded=is_to_be_sharded(job))
+            found = pre_flight(job, setup, run_dir, is_sharded=is_to_be_sharded(job)) if processes.is_first else []
             if is_to_be_sharded(job):
                 setup, processes = shard(job, setup, processes), replace(processes, is_sharded=True)
                 _check_isolation(job, setup)
-            announce(job, setup, guard.events, resume, num_processes=processes.count)
+            announce(job, setup, guard.events, resume, num_processes=processes.count, found=() if resume else found)
             if processes.count == 1:
                 prepare(job, setup, guard.events, run_dir)
             result = fit(
@@ -158,10 +158,11 @@ def guarded(run_dir: Path) -> Iterator[Guard]:
             raise
 
 
-def pre_flight(job: JobConfig, setup: Setup, run_dir: Path, *, is_sharded: bool = False) -> None:
+def pre_flight(job: JobConfig, setup: Setup, run_dir: Path, *, is_sharded: bool = False) -> list[str]:
     """What would make the run worthless or end it early is found before the first step; writes `token_audit.json`.
 
-    Where weights will be sharded no pass is run yet: all processes must take part in it.
+    Returns a line on each finding that does not end the run. Where weights will be sharded no pass is run yet: all
+    processes must take part in it.
     Raises DataError, ConfigError, DoesNotFit.
     """
     parameters = list(setup.loaded.model.parameters())
@@ -174,6 +175,7 @@ def pre_flight(job: JobConfig, setup: Setup, run_dir: Path, *, is_sharded: bool 
     )
     needed = run_bytes(checkpoint_bytes(trained), artefact, keep_checkpoints=setup.settings.keep_checkpoints)
     check_disk(run_dir, needed, "the run")
+    found: list[str] = []
     if "train" in setup.samples:
         record = audit_tokens(
             job,
@@ -186,8 +188,10 @@ def pre_flight(job: JobConfig, setup: Setup, run_dir: Path, *, is_sharded: bool 
         )
         record.write(run_dir)
         check_tokens(record)
+        found = said_findings(record)
     if not is_sharded:
         _check_isolation(job, setup)
+    return found
 
 
 def _check_isolation(job: JobConfig, setup: Setup) -> None:
@@ -213,8 +217,16 @@ def run_key(job: JobConfig, dataset_version: str) -> str:
     return sha256_of(json.dumps(settings, sort_keys=True).encode())[:16]
 
 
-def announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool, *, num_processes: int = 1) -> None:
-    """Say in the event log what begins: steps, sizes, and notes on the settings and the engine."""
+def announce(
+    job: JobConfig,
+    setup: Setup,
+    events: EventLog,
+    resume: bool,
+    *,
+    num_processes: int = 1,
+    found: Sequence[str] = (),
+) -> None:
+    """Say in the event log what begins: steps, sizes, notes on settings and engine, what was `found` in the rows."""
     events.add(
         "train_start",
         step=0,
@@ -228,7 +240,7 @@ def announce(job: JobConfig, setup: Setup, events: EventLog, resume: bool, *, nu
         total_parameters=setup.total_parameters,
         trainable_parameters=setup.trainable_parameters,
     )
-    for message in _notes(setup):
+    for message in (*_notes(setup), *found):
         events.add("note", message=message)
 
 
@@ -329,7 +341,7 @@ def finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> Tr
         artefact=artefact.name,
         artefact_sha256={path.name: sha256_of(path.read_bytes()) for path in sorted(artefact.iterdir())},
         labels=setup.labels,
-        warnings=tuple(_notes(setup)),
+        warnings=(*_notes(setup), *([] if compared else [UNGATED])),
         parity=compared,
     )
     record.write(run_dir)
@@ -347,20 +359,30 @@ def _write_served_files(setup: Setup, artefact: Path) -> None:
 
 
 def _parity(job: JobConfig, setup: Setup, artefact: Path, run_dir: Path) -> ParityRecord | None:
-    """The artefact, loaded as it will be served, held against the model that was trained; writes `parity.json`."""
+    """The artefact, loaded as it will be served, held against the model that was trained; writes `parity.json`.
+
+    None where there is nothing to hold it against, and where memory is too small for a second copy of the model: a gate
+    never loses what was trained.
+    """
     advanced = job.train.advanced
     is_on_nothing = advanced.init == "random" and job.train.method not in WHOLE_METHODS  # no base to serve it on
-    if "validation" not in setup.samples or advanced.quantise_base != "none" or is_on_nothing:
+    is_packed_by_bitsandbytes = advanced.quantise_base != "none" and setup.loaded.device.type == "cuda"
+    if "validation" not in setup.samples or is_packed_by_bitsandbytes or is_on_nothing:
         return None
-    record = parity(
-        setup.loaded,
-        setup.tokenizer,
-        setup.samples["validation"],
-        base=None if advanced.init == "random" else setup.loaded.folder,
-        artefact=artefact,
-        max_seq_len=setup.derived.max_seq_len,
-        has_bf16_weights=job.train.method in WHOLE_METHODS and setup.settings.precision == "bf16",
-    )
+    try:
+        record = parity(
+            setup.loaded,
+            setup.tokenizer,
+            setup.samples["validation"],
+            base=None if advanced.init == "random" else setup.loaded.folder,
+            artefact=artefact,
+            max_seq_len=setup.derived.max_seq_len,
+            has_bf16_weights=job.train.method in WHOLE_METHODS and setup.settings.precision == "bf16",
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, DoesNotFit) and not is_out_of_memory(error):
+            raise
+        return None
     record.write(run_dir)
     return record
 

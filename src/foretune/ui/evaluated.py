@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from foretune.diagnose import is_lower_better
-from foretune.records.evaluation import EvaluationRecord, SkillScore, SystemResult
+from foretune.records.evaluation import EvaluationRecord, JudgeResult, SkillScore, SystemResult
+from foretune.records.ratings import RatingsRecord
 from foretune.ui.charts import Scale, axis, change_bar, interval_bar, matrix_shades, scale_of
 from foretune.ui.words import SYSTEMS, Measure, metric_name, plural, show_number, signed, system_name
 
@@ -57,9 +58,10 @@ class SystemsView:
     visible: str
     human_eval_queue: int
     beside: tuple[str, ...] = ()  # what is shown and does not decide, a sentence each
+    silent: tuple[tuple[str, str], ...] = ()  # systems that gave no answer, and why
 
 
-def systems_view(evaluation: EvaluationRecord) -> SystemsView:
+def systems_view(evaluation: EvaluationRecord, ratings: RatingsRecord | None = None) -> SystemsView:
     """Every system with its interval on one scale, the best on the metric that decides first."""
     metric = evaluation.primary_metric
     measure = Measure(metric, evaluation)
@@ -76,19 +78,28 @@ def systems_view(evaluation: EvaluationRecord) -> SystemsView:
         table=_metric_table(evaluation, ranked),
         asked=tuple((_title(system), system.prompt) for system in ranked if system.prompt),
         visible=measure.change(evaluation.smallest_visible_difference).lstrip("+"),
-        human_eval_queue=evaluation.human_eval_queue,
-        beside=tuple(_beside(evaluation, measure)),
+        human_eval_queue=evaluation.human_eval_queue if ratings is None else 0,
+        beside=(*_beside(evaluation, measure), *_people(ratings)),
+        silent=tuple((_named(gap.system), gap.reason) for gap in evaluation.gaps),
     )
 
 
 def _title(system: SystemResult) -> str:
     """A system in the words of the report; an endpoint by the name of its model, as the provider writes it."""
-    kind, _, model = system.name.partition(":")
-    return f"Endpoint {model}" if kind == "endpoint" else SIDE_SYSTEMS.get(system.name) or system_name(system)
+    return _named(system.name) if system.name.startswith("endpoint:") else _own(system)
+
+
+def _named(name: str) -> str:
+    kind, _, model = name.partition(":")
+    return f"Endpoint {model}" if kind == "endpoint" else SIDE_SYSTEMS.get(name, name)
+
+
+def _own(system: SystemResult) -> str:
+    return SIDE_SYSTEMS.get(system.name) or system_name(system)
 
 
 def _beside(evaluation: EvaluationRecord, measure: Measure) -> Iterator[str]:
-    """Endpoints, quantised variants, gaps, similarity and the judge."""
+    """Endpoints, quantised variants, similarity and the judge."""
     for claim in evaluation.claims:
         rival = _title(evaluation.system(claim.system))
         yield (
@@ -96,7 +107,6 @@ def _beside(evaluation: EvaluationRecord, measure: Measure) -> Iterator[str]:
             f"n = {claim.n:,}, p = {claim.p_adjusted:.2g} after Holm's correction."
         )
     yield from (f"Gate {gate.status}: {gate.reason}." for gate in evaluation.gates)
-    yield from (f"No answer of {gap.system}: {gap.reason}." for gap in evaluation.gaps)
     if evaluation.similarity is not None:
         found = evaluation.similarity
         yield (
@@ -104,11 +114,33 @@ def _beside(evaluation: EvaluationRecord, measure: Measure) -> Iterator[str]:
             f"({found.embedder})."
         )
     if evaluation.judge is not None:
-        judge = evaluation.judge
-        yield (
-            f"The judge {judge.model}, which never decides: {judge.wins} for, {judge.losses} against, {judge.ties} "
-            f"equal; {judge.inconsistent} turned with the order."
-        )
+        yield _judge(evaluation.judge)
+
+
+def _judge(judge: JudgeResult) -> str:
+    name = f"The judge {judge.model}, which never decides"
+    gap = f" {judge.gap[:1].upper()}{judge.gap[1:]}." if judge.gap else ""
+    if not judge.n:
+        return f"{name}: no pair was judged.{gap}"
+    return (
+        f"{name}: {judge.wins} for, {judge.losses} against, {judge.ties} equal; {judge.inconsistent} turned with the "
+        f"order.{gap}"
+    )
+
+
+def _people(ratings: RatingsRecord | None) -> Iterator[str]:
+    """What people said, blind, and how far they agree."""
+    if ratings is None or not ratings.num_votes:
+        return
+    change = signed(f"{ratings.preference:+.2f} ({ratings.ci_low:+.2f} to {ratings.ci_high:+.2f})")
+    needed = f" About {ratings.votes_needed:,} more pairs would settle it." if ratings.votes_needed else ""
+    yield (
+        f"People, blind: {ratings.verdict.replace('_', ' ')}; {plural(ratings.num_votes, 'vote')} of "
+        f"{plural(len(ratings.raters), 'rater')} on {ratings.num_rated:,} of {ratings.num_pairs:,} pairs, "
+        f"{ratings.wins} for, {ratings.losses} against, {ratings.ties} equal; preference {change}.{needed}"
+    )
+    if ratings.agreement_said:
+        yield f"Agreement of the raters: {ratings.agreement_said}."
 
 
 def _ranked(systems: Sequence[SystemResult], measure: Measure) -> tuple[SystemResult, ...]:

@@ -19,6 +19,7 @@ from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import ANSWERS_FILE, Answer, EvaluationRecord
 from foretune.records.plan import PlanRecord
+from foretune.records.ratings import RatingsRecord
 from foretune.records.run import JOB_FILE, ResolvedRecord, RunState, run_state
 from foretune.records.training import TrainingRecord
 
@@ -44,6 +45,7 @@ class RunFolder:
     answers: tuple[Answer, ...]
     job_text: str
     problems: tuple[str, ...] = field(default=())
+    ratings: RatingsRecord | None = None
 
     @property
     def run_id(self) -> str:
@@ -66,7 +68,7 @@ def read_run_folder(run_dir: str | Path) -> RunFolder:
     def read(kind: type[R]) -> R | None:
         return _tried(lambda: kind.read(folder), problems) if kind.exists(folder) else None
 
-    training = read(TrainingRecord)
+    training, ratings = read(TrainingRecord), read(RatingsRecord)
     return RunFolder(
         path=folder,
         state=run_state(folder),
@@ -81,6 +83,7 @@ def read_run_folder(run_dir: str | Path) -> RunFolder:
         answers=_read_answers(folder, problems),
         job_text=_text(folder / JOB_FILE),
         problems=tuple(problems),
+        ratings=ratings,
     )
 
 

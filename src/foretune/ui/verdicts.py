@@ -15,6 +15,7 @@ from foretune.diagnose import is_lower_better
 from foretune.errors import ScoreError
 from foretune.records.comparison import SliceResult
 from foretune.records.evaluation import Answer, EvaluationRecord
+from foretune.records.ratings import RatingsRecord
 from foretune.stats.paired import PairedResult, compare_paired
 from foretune.ui.answers import Pair, paired_answers, score_key
 from foretune.ui.charts import Scale, axis, interval_bar, scale_of
@@ -132,10 +133,13 @@ def _slice_row(result: SliceResult, scale: Scale, is_fraction: bool) -> SliceVie
 # --- what would change it -------------------------------------------------------------------------------------------
 
 
-def verdict_changes(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> tuple[str, ...]:
-    """What would turn the verdict, most telling first: answers judged otherwise, more samples, another look."""
+def verdict_changes(
+    evaluation: EvaluationRecord, answers: Sequence[Answer], ratings: RatingsRecord | None = None
+) -> tuple[str, ...]:
+    """What would turn the verdict, most telling first: answers judged otherwise, more samples, another look, people."""
     measure = Measure(evaluation.primary_metric, evaluation)
-    return tuple(line for line in _changes(evaluation, answers, measure) if line)
+    lines = [*_changes(evaluation, answers, measure), _unrated(evaluation, ratings)]
+    return tuple(line for line in lines if line)
 
 
 def _changes(evaluation: EvaluationRecord, answers: Sequence[Answer], measure: Measure) -> Iterable[str]:
@@ -149,8 +153,15 @@ def _changes(evaluation: EvaluationRecord, answers: Sequence[Answer], measure: M
         yield f"A gain counts as worth having from {margin} up (evaluate.advanced.margin)."
     percent = round(100.0 - 5.0 / (max(1, evaluation.look) + 1), 2)
     yield f"Another look at the same samples is judged at {percent:g} % instead of {evaluation.confidence_percent:g} %."
-    if evaluation.human_eval_queue:
-        yield f"{plural(evaluation.human_eval_queue, 'answer')} wait for a person's rating; so far only scorers judged."
+
+
+def _unrated(evaluation: EvaluationRecord, ratings: RatingsRecord | None) -> str:
+    """What people have not judged yet."""
+    if ratings is None or not ratings.num_votes:
+        count = evaluation.human_eval_queue
+        return f"{plural(count, 'answer')} wait for a person's rating; so far only scorers judged." if count else ""
+    left = ratings.num_pairs - ratings.num_rated
+    return f"{plural(left, 'pair')} wait for a person's rating." if left > 0 else ""
 
 
 def _flips(evaluation: EvaluationRecord, answers: Sequence[Answer]) -> str:

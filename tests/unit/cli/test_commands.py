@@ -239,7 +239,8 @@ def test_diagnose_writes_the_job_that_mends(
     assert "From run tale-001" in (tmp_path / "sub" / "next.toml").read_text()
     assert cli("diagnose", "tale-001", "--apply", "1", "--out", "sub/next.toml").code == 2
     assert cli("diagnose", "tale-001", "--apply", "2", "--out", "other.toml").code == 4
-    assert cli("diagnose", "tale-001", "--apply", "1").code == 2
+    assert cli("diagnose", "tale-001", "--out", "other.toml").code == 2
+    assert "Wrote next.toml" in cli("diagnose", "tale-001", "--apply", "1").out and Path("next.toml").is_file()
 
 
 def test_report_writes_the_page(cli: Cli, run_dir: Path) -> None:

@@ -172,3 +172,8 @@ def test_the_default_runs_folder_is_the_one_of_the_records() -> None:
     from foretune.records.run import DEFAULT_RUNS_DIR
 
     assert Path(DEFAULT_RUNS_DIR) == face.DEFAULT_RUNS
+
+
+def test_what_a_user_wrote_is_never_turned_into_a_picture(cli: Cli) -> None:
+    told = cli("compare", "--outcomes", "metrics:x:o.csv").err
+    assert "metrics:x:o.csv" in told

@@ -155,3 +155,32 @@ def test_the_badge_says_what_the_curve_shows_so_far() -> None:
     assert state.message == "learning rate too high: The loss climbed. Lower it."
     state.take(sound)
     assert state.badge == "ok"
+
+
+def test_a_sweep_moves_by_the_steps_of_all_settings() -> None:
+    """The winner's own steps are written when all settings are through; they turn nothing back."""
+    start = {"kind": "train_start", "planned_steps": 8}
+    state = fed(start, {"kind": "sweep", "step": 24, "planned_steps": 24}, step(1), {"kind": "eval", "eval_loss": 9.0})
+    assert state.line().startswith("step 24/24") and "loss" not in state.line() and state.beat == "sweep"
+    assert fed(start).beat == "step"
+
+
+def test_a_resumed_run_says_its_notes_once(watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path) -> None:
+    shown, screen = watcher
+    for message in ("rank 4 is small", "engine: flat tokens", "rank 4 is small", "engine: flat tokens"):
+        shown.event({"kind": "note", "message": message})
+    assert screen.getvalue().count("note: ") == 2
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_failed_training_is_told_where_its_cause_stands(
+    watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path, fails: bool
+) -> None:
+    shown, screen = watcher
+    shown.stage_started("train", tmp_path)
+    shown.event({"kind": "failed", "error": "ConfigError", "message": "rank 64 is larger"})
+    if not fails:
+        shown.stage_ended("train", training_record(), 30.0)
+    shown.failed()
+    assert (f"foretune runs why {tmp_path.name}" in " ".join(screen.getvalue().split())) == fails
+    assert "rank 64" not in screen.getvalue()  # the error itself says that

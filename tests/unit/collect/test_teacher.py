@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from foretune.cli.teacher import teacher as ask
 from foretune.collect.sources import read_card
 from foretune.collect.teacher import Teacher, ask_teacher
 from foretune.data.formats import read_samples
@@ -125,3 +126,19 @@ def test_a_foreign_file_is_not_written_to(teacher: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mine\.jsonl:1"):
         ask_teacher(_prompts("a?"), path, server, clock=FakeClock())
     assert not calls and path.read_text() == '{"text": "mine"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("samples.jsonl", '{"prompt": "a?", "completion": "old"}\n{"prompt": "b?", "completion": "old"}\n'),
+        ("bare.jsonl", '{"prompt": "a?"}\n{"prompt": "b?"}\n'),
+        ("asked.jsonl", '{"query": "a?", "user": 1}\n{"query": "b?", "user": 2}\n'),
+    ],
+)
+def test_prompts_need_no_answers(teacher: Any, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    server, calls = teacher(lambda body: _choice("yes"))
+    shown = ask(tmp_path / name, tmp_path / "distilled.jsonl", server.url, "big")
+    assert shown.document["num_new"] == 2
+    assert [call["messages"][-1]["content"] for call in calls] == ["a?", "b?"]

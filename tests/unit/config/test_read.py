@@ -174,3 +174,13 @@ def test_an_empty_table_with_a_typo_is_not_passed_over(tmp_path: Path) -> None:
         "; ", ", "
     )
     assert resolve_job(write(tmp_path, "[train]\n"), {"train.rank": 8}, env={}).job.train.rank == 8
+
+
+def test_a_list_that_is_given_as_one_word_is_shown_as_a_list(tmp_path: Path) -> None:
+    text = faults_of(write(tmp_path, ""), **{"train.advanced.target_modules": "all-linear"})
+    assert 'got "all-linear", expected a list, such as ["all-linear"]' in text
+
+
+def test_settings_that_do_not_go_together_are_told_as_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path, '[train]\nmethod = "full"\n[train.advanced]\nquantise_base = "4bit"\n')
+    assert "`train`: method full trains every weight" in faults_of(path)

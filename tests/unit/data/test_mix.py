@@ -46,8 +46,9 @@ def test_a_licence_that_forbids_it_stops_the_mix_unless_accepted() -> None:
         mixed(OWN, closed)
     assert mixed(OWN, closed, use="research").num_general == 16
     assert "accepted:" in mixed(OWN, closed, accept_licences=True).warnings[0]
-    with pytest.raises(GateRefused, match="not known"):
+    with pytest.raises(GateRefused, match="not known") as caught:
         mixed(OWN, [row(1000 + n) for n in range(50)])
+    assert "source.json" in caught.value.fix and "foretune data mix OWN" in caught.value.fix
 
 
 @pytest.mark.parametrize("licence", ["MIT", "apache-2.0", "CC0-1.0", "cc by 4.0", "ODC-By-1.0", "CC-BY-SA-4.0"])

@@ -10,7 +10,14 @@ import pytest
 
 import foretune
 from byte_tokenizer import write_tokenizer
-from foretune.data.token_shards import ShardIndex, are_tokens_ready, is_shard_folder, open_shards, write_shards
+from foretune.data.token_shards import (
+    ShardIndex,
+    are_tokens_ready,
+    check_has_rows,
+    is_shard_folder,
+    open_shards,
+    write_shards,
+)
 from foretune.data.tokenizer import Tokenizer
 from foretune.errors import ConfigError, DataError, NotFound
 
@@ -62,6 +69,13 @@ def test_at_least_one_row_each(tmp_path, tokenizer):
     write_shards(["short"], tokenizer, tmp_path)
     with pytest.raises(DataError, match="training and validation need one each"):
         open_shards(tmp_path, tokenizer).windows(128, validation_fraction=0.1, most_validation=9)
+
+
+def test_a_job_on_tokens_has_no_rows_to_audit_or_plan_by(tmp_path, tokenizer):
+    write_shards(TEXTS[:5], tokenizer, tmp_path / "tokens")
+    with pytest.raises(ConfigError, match=r"data\.path tokens holds tokens, not rows"):
+        check_has_rows("tokens", tmp_path)
+    check_has_rows("rows.jsonl", tmp_path)
 
 
 def test_nothing_is_written_over(tmp_path, tokenizer):

@@ -35,9 +35,9 @@ def suite() -> Iterator[Any]:
     sys.path.remove(str(BENCHMARKS))
 
 
-def of_label(suite: Any, label: str) -> list[Any]:
-    """The held-out runs of a label, each with its healthy twin's data."""
-    cases = [case for case in suite.cases("heldout") if case.label == label]
+def of_label(suite: Any, label: str, half: str = "heldout") -> list[Any]:
+    """The runs of a label in a half, each with its healthy twin's data."""
+    cases = [case for case in suite.cases(half) if case.label == label]
     return [(suite.planted(case), suite.planted(replace(case, label="healthy"))) for case in cases]
 
 
@@ -50,6 +50,16 @@ def test_the_held_out_half_is_as_large_as_asked_for(suite: Any) -> None:
     hard = sum(counts[label] for label in suite.hard)
     assert counts["healthy"] + hard >= 150 and hard >= counts["healthy"]
     assert counts.total() <= 640
+
+
+def test_the_last_half_is_as_large_as_asked_for(suite: Any) -> None:
+    """Room for 20 harmful runs of each of 16 classes; 160 sound runs, at least half of them hard."""
+    counts = Counter(case.label for case in suite.cases("final"))
+    faults = [label for label in suite.faults if label != "language_loss"]
+    assert counts["language_loss"] == 0 and len(faults) == 16
+    assert min(counts[label] for label in faults) >= 23 and 400 <= sum(counts[label] for label in faults) <= 440
+    hard = sum(counts[label] for label in suite.hard)
+    assert counts["healthy"] + hard >= 160 and hard >= counts["healthy"]
 
 
 def test_halves_share_no_task_base_or_seed(suite: Any) -> None:
@@ -79,8 +89,9 @@ def test_every_task_asks_what_its_answer_says(suite: Any) -> None:
             assert all(pair.question and pair.answer and "{" not in pair.question for pair in pairs), task.name
 
 
-def test_test_rows_of_a_leak_are_in_training_a_word_apart(suite: Any) -> None:
-    for run, _ in of_label(suite, "leakage")[:6]:
+@pytest.mark.parametrize("half", ["heldout", "final"])
+def test_test_rows_of_a_leak_are_in_training_a_word_apart(suite: Any, half: str) -> None:
+    for run, _ in of_label(suite, "leakage", half)[:6]:
         asked = [set(pair.question.split()) for pair in run.train]
         near = sum(any(len(set(pair.question.split()) ^ words) <= 1 for words in asked) for pair in run.test)
         assert near >= 0.6 * len(run.test)
@@ -92,9 +103,10 @@ def test_general_rows_of_a_lost_language_are_english_alone(suite: Any) -> None:
     assert {run.general for run, _ in runs} == {"english"} and {twin.general for _, twin in runs} == {"even"}
 
 
+@pytest.mark.parametrize("half", ["heldout", "final"])
 @pytest.mark.parametrize("label", ["label_noise", "truncation", "shuffled", "missing_end", "style_only"])
-def test_answers_are_spoilt_and_questions_kept(suite: Any, label: str) -> None:
-    for run, twin in of_label(suite, label)[:8]:
+def test_answers_are_spoilt_and_questions_kept(suite: Any, label: str, half: str) -> None:
+    for run, twin in of_label(suite, label, half)[:8]:
         assert [pair.question for pair in run.train] == [pair.question for pair in twin.train]
         spoilt = sum(one.answer != other.answer for one, other in zip(run.train, twin.train, strict=True))
         assert run.tokens or spoilt >= 0.2 * len(run.train)

@@ -300,3 +300,15 @@ def test_judge_that_answers_nonsense_or_dies_leaves_a_gap(fake_run: Run, chat_se
     judge = record.judge
     assert (judge.wins, judge.losses) == (0, 0) and judge.num_missing >= 28
     assert "pairs are missing" in judge.gap and any("judge:" in warning for warning in record.warnings)
+
+
+def test_judge_that_spoke_nonsense_is_asked_again_by_the_next_evaluation(fake_run: Run, chat_server: Start) -> None:
+    wise = judged(lambda first, second: "A" if second == "no idea" else "B")
+    is_mended: list[bool] = []
+    server = chat_server(lambda body, number: wise(body, number) if is_mended else said("I like both"))
+    fake_run.settings["evaluate"]["judge"] = server.spec("wise")
+    fake_run.write_questions()
+    assert fake_run.evaluate().judge.num_missing == 30
+    is_mended.append(True)
+    record = fake_run.evaluate()
+    assert (record.judge.num_missing, record.judge.wins, record.look) == (0, 30, 1)

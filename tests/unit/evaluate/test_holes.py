@@ -99,3 +99,11 @@ def test_fewer_rows_than_a_metric_needs(fake_run: Run, metric: str, num_test: in
     record = fake_run.evaluate()
     assert record.verdict == "inconclusive" and record.n == num_test
     assert -1 <= record.delta.ci_low <= record.delta.ci_high <= 1
+
+
+def test_scores_that_are_all_equal_are_said_and_decide_nothing(fake_run: Run) -> None:
+    fake_run.write_questions()
+    fake_run.settings["evaluate"]["primary_metric"] = "json_valid"  # of answers that are colours
+    record = fake_run.evaluate()
+    assert record.verdict in ("inconclusive", "not_better") and record.delta.value == 0
+    assert any("json_valid is 0 for every answer of every system" in warning for warning in record.warnings)

@@ -1,6 +1,7 @@
 """Tables of scores: every metric with its interval, no row dropped, two systems compared, one's own scorer."""
 
 # SPDX-License-Identifier: Apache-2.0
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -279,3 +280,11 @@ def test_heavy_imports_wait():
     source = str(Path(foretune.__file__).parents[1])
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": source})
     assert result.returncode == 0, result.stderr
+
+
+def test_the_page_lists_every_scorer() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    rows = page.partition("| metric | what it measures |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", rows)) >= set(SCORERS)
+    unknown = {name for name in re.findall(r"^\| `(\w+)`", rows, re.MULTILINE) if name not in SCORERS}
+    assert unknown == {"perplexity"}

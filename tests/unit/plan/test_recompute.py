@@ -105,7 +105,8 @@ def test_measured_peaks_are_predicted_within_a_tenth(
 def test_adapters_in_the_top_blocks_take_less_of_everything(machine: Machine) -> None:
     whole, top = planned(machine, train={"epochs": 3.0}), planned(machine, train={"epochs": 3.0}, top_layers=4)
     assert top.trainable_parameters == whole.trainable_parameters // 4
-    assert top.memory_components["activations"] == pytest.approx(whole.memory_components["activations"] / 4, rel=0.01)
+    quarter = whole.memory_components["activations"] / 4
+    assert 0.85 * quarter < top.memory_components["activations"] < quarter  # the last block keeps less, in both
     assert top.train_seconds.expected < 0.4 * whole.train_seconds.expected
     assert any("12 blocks below the adapters are frozen and computed once" in line for line in top.assumptions)
 

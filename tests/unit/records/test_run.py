@@ -121,6 +121,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         (["stage"], "created"),
         (["train_start", "step"], "interrupted"),
         (["train_start", "step", "train_end"], "stopped"),
+        (["stage", "failed"], "failed"),
         (["train_start", "failed"], "failed"),
         (["train_start", "failed", "train_start", "step"], "interrupted"),
         (["train_start", "train_end", "train_start", "train_end", "note"], "stopped"),

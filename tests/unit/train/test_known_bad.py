@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from foretune.models.save import save_artefact
 from foretune.records.events import EventLog
 from foretune.records.parity import ParityRecord
 from foretune.records.token_audit import TokenAuditRecord
-from foretune.train.checkpoint import LoopState, save_checkpoint
+from foretune.train.checkpoint import LoopState, latest_checkpoint, save_checkpoint
 from foretune.train.disk import check_disk
 from foretune.train.known_bad import KNOWN_FAILURES, known_failures_table
 from foretune.train.loss_scale import checked_norm, loss_scaler
@@ -45,7 +46,7 @@ from foretune.train.passes import PaddedPasses
 from foretune.train.post_mortem import post_mortem
 from foretune.train.pre_flight import check_finite, check_isolation
 from foretune.train.resume_test import check_resumable, resume_self_test
-from foretune.train.token_audit import Audited, check_tokens, token_audit
+from foretune.train.token_audit import Audited, check_tokens, said_findings, token_audit
 from tiny import tiny_model
 
 TALK = (Message("user", "What colour is the sky today?"), Message("assistant", "It is blue."))
@@ -148,6 +149,12 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     check_resumable(folder, "these settings")
     with pytest.raises(CheckpointError, match="other settings"):
         check_resumable(folder, "others")
+    written, said_lines = folder / "step-000003" / "tensors.safetensors", list[str]()
+    written.write_bytes(written.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError, match="all 1 checkpoints are damaged; nothing was trained"):
+        latest_checkpoint(folder, parameters, optimizer, "these settings", said_lines.append)
+    assert len(said_lines) == 1 and "does not match its hash" in said_lines[0]
+    assert latest_checkpoint(folder / "none", parameters, optimizer, "these settings") is None
 
 
 @makes("resume-other-loss")
@@ -470,9 +477,9 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     largest = int(it.row.ids.max())
     assert not it.audit(embedding_rows=largest + 1).stops
     stopped_by(it.audit(embedding_rows=largest), "TOK003")
-    assert "belong to another model" in said(
-        it.audit(model_config={"bos_token_id": 1, "eos_token_id": 7}), "TOK026", "warning"
-    )
+    strange = it.audit(model_config={"bos_token_id": 1, "eos_token_id": 7})
+    assert "belong to another model" in said(strange, "TOK026", "warning")
+    assert any(re.match("TOK026: eos is .*; mend: use the tokenizer", line) for line in said_findings(strange))
 
 
 @makes("fault-without-row")

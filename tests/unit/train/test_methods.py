@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import foretune
+import foretune.train.train as train_module
 from foretune.config.derive import LEARNING_RATES, USUAL_LEARNING_RATES, derive
 from foretune.config.job import AdvancedTrain, JobConfig, Method, TrainConfig
 from foretune.config.read import read_job, resolve_job
@@ -137,6 +138,9 @@ def test_an_earlier_adapter_must_be_there_be_lora_and_be_for_this_base(tiny_job:
     with pytest.raises(ConfigError, match="no LoRA adapter"):
         find_adapter(str(prompt / "adapter"), runs_dir=runs, folder=tmp_path)
     lora = trained(tiny_job, {"train.advanced.max_steps": 1}, runs)
+    for name in (lora.name, f"runs/{lora.name}", str(lora), str(lora / "adapter")):
+        found = find_adapter(name, runs_dir=runs, folder=tmp_path)
+        assert found is not None and found.folder == lora / "adapter"
     other = tmp_path / "other"
     shutil.copytree(resolve_job(tiny_job).job.base, other)
     from safetensors.torch import load_file, save_file
@@ -160,6 +164,7 @@ def test_qlora_trains_and_is_evaluated_on_the_packed_base(bits: str, tiny_job: P
     )  # fmt: skip
     record = TrainingRecord.read(run_dir)
     assert record.method == "lora" and any("plain torch" in warning for warning in record.warnings)
+    assert record.parity is not None and record.parity.is_active and record.parity.forms[0].max_kl_nats == 0.0
     engine = load_engine(Path(record.base), run_dir / "adapter")
     packed = [module for module in engine.loaded.model.modules() if isinstance(module, QuantisedLinear)]
     assert len(packed) == 14 and {layer.bits for layer in packed} == {bits}
@@ -314,3 +319,33 @@ def test_config_of_preference_methods_is_checked() -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
         TrainConfig(method="dpo", advanced=AdvancedTrain(label_smoothing=0.5))
     assert AdvancedTrain().beta == 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"train.advanced.lora_variant": "dora"}, "because DoRA layers are no plain sums"),
+        ({"train.advanced.quantise_base": "8bit"}, "because the base is quantised"),
+        ({"train.advanced.without": ("packing", "kernels")}, "off by train.advanced.without: packing, kernels"),
+    ],
+    ids=["dora", "8bit", "without"],
+)
+def test_the_run_names_its_engine_in_the_words_of_the_plan(
+    tiny_job: Path, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    run = Run.open(create_job_run(resolve_job(tiny_job, settings), runs_dir=tmp_path / "runs"))
+    collect_run(run)
+    setup = build_setup(run.job, run_dir=run.run_dir, runs_dir=run.runs_dir, folder=run.folder)
+    assert reason in setup.engine
+
+
+def test_a_gate_without_memory_for_a_second_model_keeps_what_was_trained(
+    tiny_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **known: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(train_module, "parity", full)
+    run_dir = trained(tiny_job, {"train.advanced.max_steps": 1}, tmp_path / "runs")
+    record = TrainingRecord.read(run_dir)
+    assert record.parity is None and any("parity gate did not run" in warning for warning in record.warnings)

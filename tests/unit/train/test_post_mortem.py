@@ -201,3 +201,14 @@ def test_the_self_test_finds_any_difference(what: str, tmp_path: Path) -> None:
             file.write_bytes(bytes(data))
     with pytest.raises(CheckpointError):
         resume_self_test(path, parameters, optimizer, state, "key")
+
+
+def test_a_full_disk_does_not_keep_the_cause_from_being_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = run_folder(tmp_path, failed("DoesNotFit", "x/tensors.safetensors: the disk is full"))
+
+    def full(self: PostMortemRecord, folder: Path) -> None:
+        raise DoesNotFit(f"{folder}/post_mortem.json: the disk is full")
+
+    monkeypatch.setattr(PostMortemRecord, "write", full)
+    record = post_mortem(run_dir)
+    assert record is not None and record.cause == "disk_full"

@@ -117,7 +117,8 @@ def test_a_checkpoint_in_shards_is_found_whole_or_not_at_all(tmp_path: Path) -> 
         their_optimizer.state[weight]["exp_avg"].to_local(), optimizer.state[parameters["weight"]]["exp_avg"].to_local()
     )
     next(first.glob("shard-*")).unlink()
-    assert latest_checkpoint(folder, again, their_optimizer, key) is None
+    with pytest.raises(CheckpointError, match="all 2 checkpoints are damaged"):
+        latest_checkpoint(folder, again, their_optimizer, key)
 
 
 @pytest.mark.usefixtures("alone_together")

@@ -85,7 +85,7 @@ def test_random_settings_follow_from_the_seed_and_lie_in_their_range() -> None:
         (["learnig_rate=1e-4,2e-4"], "no such field"),
         (["method=lora,full"], "validation loss"),
         (["rank=8,sixteen"], "rank"),
-        (["rank=8"], "1 settings"),
+        (["rank=8"], "1 setting;"),
         (["rank=8,16", "train.rank=4"], "twice"),
         (["lr=1e-5..1e-3"], "range"),
         (["lr=1e-3..1e-5"], "LOW..HIGH"),

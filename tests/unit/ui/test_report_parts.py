@@ -11,8 +11,9 @@ import pytest
 
 from foretune.config import JobConfig
 from foretune.records.diagnosis import DiagnosisRecord
-from foretune.records.evaluation import Answer, Delta, EvaluationRecord
+from foretune.records.evaluation import Answer, Delta, EvaluationRecord, SystemGap
 from foretune.records.events import EventLog
+from foretune.records.ratings import RatingsRecord
 from foretune.records.run import ResolvedRecord
 from foretune.ui.evaluated import systems_view
 from foretune.ui.report import render_report
@@ -222,3 +223,37 @@ def test_a_report_without_the_rows_shows_what_the_records_say(run_dir: Path) -> 
     assert view.lengths[0].title == "Whole row: rows by tokens" and len(view.lengths) == 1
     assert view.languages == () and view.findings[0].pairs == ()
     assert EvaluationRecord.exists(run_dir) and ResolvedRecord.exists(run_dir)
+
+
+def test_a_system_without_an_answer_stands_in_the_forest_without_a_score(c: ModuleType) -> None:
+    record = c.evaluation(gaps=(SystemGap(system="endpoint:gpt", reason="connection refused"),))
+    assert systems_view(record).silent == (("Endpoint gpt", "connection refused"),)
+    assert len(systems_view(record).rows) == 3
+
+
+def test_what_people_said_stands_beside_the_verdict(c: ModuleType) -> None:
+    votes = RatingsRecord(
+        run_id="x",
+        candidate="fine_tuned",
+        baseline="base_few_shot",
+        num_pairs=20,
+        num_identical=0,
+        num_rated=12,
+        num_votes=14,
+        raters=("anna", "ben"),
+        wins=9,
+        losses=4,
+        ties=1,
+        preference=0.36,
+        ci_low=-0.1,
+        ci_high=0.8,
+        p_value=0.1,
+        verdict="inconclusive",
+        votes_needed=30,
+        agreement_said="alpha 0.81: reliable",
+    )
+    lines = systems_view(c.evaluation(), votes).beside
+    assert any(line.startswith("People, blind: inconclusive; 14 votes of 2 raters on 12 of 20 pairs") for line in lines)
+    assert any("alpha 0.81: reliable" in line for line in lines)
+    changes = verdict_changes(c.evaluation(), [], votes)
+    assert changes[-1] == "8 pairs wait for a person's rating." and "only scorers" not in "".join(changes)

@@ -23,7 +23,7 @@ from foretune.stats.checks import FloatArray, checked_binary, checked_scores
 from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
 from foretune.stats.paired import MARGIN, PairedResult, compare_paired, compare_paired_metric
 
-__all__ = ["Metric", "ScoreTable", "compare_scores", "paired_rows", "score_samples", "unscored_words"]
+__all__ = ["Metric", "ScoreTable", "check_may_run", "compare_scores", "paired_rows", "score_samples", "unscored_words"]
 
 USER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -191,16 +191,23 @@ def _tools(
     specs: Iterable[ScorerSpec], targets: Sequence[str], embedder: Embedder | None, *, run_code: bool
 ) -> dict[str, object]:
     """What scorers work with that costs something. Raises ScoreError where answers would be run and may not be."""
-    needs = {spec.needs: spec.name for spec in specs}
+    specs = list(specs)
+    needs = {spec.needs for spec in specs}
     tools: dict[str, object] = {}
     if "embedder" in needs:
         tools["embedder"] = LexicalEmbedder(targets) if embedder is None else embedder
+    check_may_run(specs, run_code=run_code)
     if "run_code" in needs:
-        if not run_code:
-            what = f"{needs['run_code']} runs the answers as Python, which is off"
-            raise ScoreError(what, fix="evaluate.advanced.run_code = true   # better in a container")
         tools["run_code"] = True
     return tools
+
+
+def check_may_run(specs: Iterable[ScorerSpec], *, run_code: bool) -> None:
+    """Raise ScoreError where a scorer runs the answers as code and may not."""
+    running = [spec.name for spec in specs if spec.needs == "run_code"]
+    if running and not run_code:
+        what = f"{running[0]} runs the answers as Python, which is off"
+        raise ScoreError(what, fix="evaluate.advanced.run_code = true   # better in a container")
 
 
 def _check_texts(predictions: Sequence[str], targets: Sequence[str]) -> None:
