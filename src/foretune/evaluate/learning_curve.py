@@ -413,6 +413,8 @@ def _advice(found: Outlook, measured: Sequence[_Measured], prompted: float | Non
         )
         if prompted is not None and last.score < prompted + margin:
             return f"{said}, and no better than the prompted base. Mend the data, or do not fine-tune."
+        if last.score > 1 - margin:
+            return f"{said}: no more than {1 - last.score:.1%} is left to gain."
         return f"{said}. Better data, another base or another method may."
     expected = (
         f"twice the data: about {found.predicted:.0%} ({found.low:.0%} to {found.high:.0%}), now {last.score:.0%}"

@@ -103,8 +103,9 @@ def curve_outlook(
 ) -> Outlook:
     """Carry the curve on from its last two points, the larger half of the data and all of it.
 
-    `difference` is the last point minus the one before on the same samples: value, and its 95 % interval. Raises
-    ScoreError where there are fewer than two points or a score is no fraction.
+    `difference` is the last point minus the one before on the same samples: value, and its 95 % interval. Flat too is a
+    curve that has less than the margin left to gain, however steep it was. Raises ScoreError where there are fewer than
+    two points or a score is no fraction.
     """
     if len(points) < 2:
         raise ScoreError(f"{len(points)} points make no curve, expected 2 or more")
@@ -118,7 +119,7 @@ def curve_outlook(
     slope = (_logit(last) - _logit(before)) / doublings
     predicted = _sigmoid(_logit(last) + slope)
     half = max(LEAST_BAND, (high - low) / 2 / doublings)
-    flat = is_flat(value / doublings, low / doublings, high / doublings)
+    flat = is_flat(value / doublings, low / doublings, high / doublings) or last.score > 1 - margin
     helps = low > 0
     return Outlook(
         "flat" if flat else "helps" if helps else "unclear",

@@ -59,6 +59,12 @@ def test_flat_and_unclear() -> None:
     assert curve_outlook([point(5, 0.6), point(10, 0.64)], (0.04, -0.02, 0.1)).answer == "unclear"
 
 
+def test_a_steep_curve_that_reached_the_top_is_flat() -> None:
+    found = curve_outlook([point(120, 0.76), point(240, 0.99)], (0.23, 0.17, 0.29))
+    assert found.answer == "flat" and found.samples_for_margin is None
+    assert curve_outlook([point(120, 0.76), point(240, 0.97)], (0.21, 0.15, 0.27)).answer == "helps"
+
+
 def test_ends_of_the_scale_and_wrong_scores() -> None:
     found = curve_outlook([point(5, 0.9, 50), point(10, 1.0, 50)], (0.1, 0.02, 0.2))
     assert found.predicted <= 1.0 and found.samples_for_margin is None
