@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,20 +76,12 @@ def systems_view(evaluation: EvaluationRecord, ratings: RatingsRecord | None = N
         axis=axis(scale, [f"{100 * t:.0f} %" if measure.is_fraction else show_number(t) for t in scale.ticks]),
         columns=tuple(_title(system) for system in ranked),
         table=_metric_table(evaluation, ranked),
-        asked=tuple((_title(system), _asked(system)) for system in ranked if system.prompt),
+        asked=tuple((_title(system), system.prompt) for system in ranked if system.prompt),
         visible=measure.change(evaluation.smallest_visible_difference).lstrip("+"),
         human_eval_queue=evaluation.human_eval_queue if ratings is None else 0,
         beside=(*_beside(evaluation, measure), *_people(ratings)),
         silent=tuple((_named(gap.system), gap.reason) for gap in evaluation.gaps),
     )
-
-
-def _asked(system: SystemResult) -> str:
-    """The prompt in words, and how many of its examples fit where the context left out some."""
-    named = re.search(r"(\d+) (?:random |drawn )?training examples", system.prompt)
-    if not system.num_shots or named is None or int(named[1]) == system.num_shots:
-        return system.prompt
-    return f"{system.prompt}; {system.num_shots} of them fit into the context"
 
 
 def _title(system: SystemResult) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from foretune.config import JobConfig
 from foretune.records.diagnosis import DiagnosisRecord
-from foretune.records.evaluation import Answer, Delta, EvaluationRecord, SystemGap, SystemResult
+from foretune.records.evaluation import Answer, Delta, EvaluationRecord, SystemGap
 from foretune.records.events import EventLog
 from foretune.records.ratings import RatingsRecord
 from foretune.records.run import ResolvedRecord
@@ -257,15 +257,3 @@ def test_what_people_said_stands_beside_the_verdict(c: ModuleType) -> None:
     assert any("alpha 0.81: reliable" in line for line in lines)
     changes = verdict_changes(c.evaluation(), [], votes)
     assert changes[-1] == "8 pairs wait for a person's rating." and "only scorers" not in "".join(changes)
-
-
-def test_examples_that_did_not_fit_into_the_context_are_told(c: ModuleType) -> None:
-    asked = "the 8 training examples most like the question"
-    some = c.system("base_few_shot", 0.4, shots=6).model_copy(update={"prompt": asked})
-    tuned = c.system("fine_tuned", 0.9)
-
-    def said(system: SystemResult) -> str:
-        return dict(systems_view(c.evaluation(systems=(system, tuned))).asked)["Base model, best prompt"]
-
-    assert said(some) == f"{asked}; 6 of them fit into the context"
-    assert said(some.model_copy(update={"num_shots": 8})) == asked
