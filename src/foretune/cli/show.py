@@ -219,7 +219,7 @@ def _memory_table(record: PlanRecord) -> Table:
 
 
 def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> list[RenderableType]:
-    """What training did, its curve, and the prediction against what it took."""
+    """What training did, its curve, and the prediction against what it took; notes and warnings unless told before."""
     from foretune.plan.reconcile import outcome_sentence
 
     facts = {
@@ -238,7 +238,9 @@ def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> lis
         name = QUANTITIES.get(item.quantity, item.quantity)
         style = "green" if item.held else "yellow"
         shown.append(f"[dim]{name:11}[/] [{style}]{escape(outcome_sentence(item))}[/]")
-    return [*shown, *(warning_lines(record.warnings) if with_warnings else ())]
+    if with_warnings:
+        shown += [*[f"[dim]{escape(note)}[/]" for note in record.notes], *warning_lines(record.warnings)]
+    return shown
 
 
 def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:

@@ -41,9 +41,8 @@ def facts_table(facts: Mapping[str, str], title: str = "") -> Table:
 
 
 def warning_lines(warnings: Sequence[str]) -> list[str]:
-    """Each warning as a line of its own; which engine ran is told, not warned of."""
-    styles = ("[dim]{}[/]" if warning.startswith("engine:") else "[yellow]warning:[/] {}" for warning in warnings)
-    return [style.format(escape(warning)) for style, warning in zip(styles, warnings, strict=True)]
+    """Each warning as a line of its own."""
+    return [f"[yellow]warning:[/] {escape(warning)}" for warning in warnings]
 
 
 def system_name(name: str) -> str:

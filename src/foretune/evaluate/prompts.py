@@ -205,13 +205,13 @@ class Examples:
 
     def nearest_prompt(self, num_shots: int) -> Prompt:
         """The training samples most like the question, another choice for each question."""
-        description = f"the {num_shots} training examples most like the question"
+        description = f"up to {num_shots} training examples, those most like the question"
         return Prompt(f"nearest_{num_shots}", description, num_shots=num_shots, picker=self)
 
     def diverse_prompt(self, num_shots: int) -> Prompt:
         """The same training samples before every question, which cover all of them as well as so few can."""
         picked = self._neighbours.spread(SPARE * num_shots)
-        description = f"{num_shots} training examples that differ most from each other"
+        description = f"up to {num_shots} training examples that differ most from each other"
         picker = _Fixed(tuple(self.samples[place] for place in picked))
         return Prompt(f"diverse_{num_shots}", description, num_shots=num_shots, picker=picker)
 
@@ -223,7 +223,7 @@ class Examples:
     def random_prompt(self, num_shots: int, seed: int, draw: int) -> Prompt:
         """The same randomly drawn training samples before every question, their answers as different as can be."""
         order = _varied(Random(f"few-shot/{seed}/{draw}").sample(self.samples, len(self.samples)))
-        description = f"{num_shots} random training examples (draw {draw})"
+        description = f"up to {num_shots} random training examples (draw {draw})"
         picker = _Fixed(tuple(order[: SPARE * num_shots]))
         return Prompt(f"random_{num_shots}_{draw}", description, num_shots=num_shots, picker=picker)
 

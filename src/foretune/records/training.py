@@ -65,5 +65,6 @@ class TrainingRecord(Record):
     base_adapter: str = ""  # the earlier adapter that training started from, as the job names it
     base_adapter_sha256: str = ""
     reconciliation: tuple[Reconciliation, ...] = ()
+    notes: tuple[str, ...] = ()  # on the engine: what computed the passes, and why not faster
     warnings: tuple[str, ...] = ()
     parity: ParityRecord | None = None  # the artefact, reloaded, against the model that was trained

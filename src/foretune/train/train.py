@@ -240,7 +240,7 @@ def announce(
         total_parameters=setup.total_parameters,
         trainable_parameters=setup.trainable_parameters,
     )
-    for message in (*_notes(setup), *found):
+    for message in (*_warnings(setup), *setup.engine_notes, *found):
         events.add("note", message=message)
 
 
@@ -258,16 +258,16 @@ def prepare(job: JobConfig, setup: Setup, events: EventLog, run_dir: Path) -> No
         events.add("note", message=line)
 
 
-def _notes(setup: Setup) -> list[str]:
-    notes = [*setup.derived.warnings, *setup.engine_notes]
+def _warnings(setup: Setup) -> list[str]:
+    found = list(setup.derived.warnings)
     if setup.train.num_dropped:
-        notes.append(
+        found.append(
             f"{setup.train.num_dropped} training samples are longer than {setup.derived.max_seq_len} tokens and were "
             "left out, because their answers would be cut off"
         )
     if setup.validation.num_dropped:
-        notes.append(f"{setup.validation.num_dropped} validation samples are too long and were left out")
-    return notes
+        found.append(f"{setup.validation.num_dropped} validation samples are too long and were left out")
+    return found
 
 
 def _adapter_notes(job: JobConfig, setup: Setup, base_sha256: str) -> AdapterNotes:
@@ -341,7 +341,8 @@ def finish(job: JobConfig, setup: Setup, result: FitResult, run_dir: Path) -> Tr
         artefact=artefact.name,
         artefact_sha256={path.name: sha256_of(path.read_bytes()) for path in sorted(artefact.iterdir())},
         labels=setup.labels,
-        warnings=(*_notes(setup), *([] if compared else [UNGATED])),
+        notes=tuple(setup.engine_notes),
+        warnings=(*_warnings(setup), *([] if compared else [UNGATED])),
         parity=compared,
     )
     record.write(run_dir)

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from foretune.cli.rate import _shown as ratings_shown
 from foretune.cli.show import diagnosis_shown, evaluation_shown
-from foretune.cli.tables import warning_lines
 from foretune.records.evaluation import (
     Delta,
     EvaluationRecord,
@@ -133,9 +132,3 @@ def test_pairs_that_the_run_does_not_have_are_not_asked_for(num_rated: int, is_s
     told = " ".join(printed(list(ratings_shown(votes))).split())
     assert "about 35 more pairs for a verdict" in told
     assert ("it takes a larger test split" in told) is is_said
-
-
-def test_the_engine_is_told_not_warned_of() -> None:
-    told, warned = warning_lines(["engine: flat tokens", "validation is small"])
-    assert "warning" not in told and "engine: flat tokens" in told
-    assert "warning:" in warned and "validation is small" in warned

@@ -123,7 +123,8 @@ def test_training_starts_from_an_earlier_adapter_and_says_so(tiny_job: Path, tmp
     record = TrainingRecord.read(second)
     assert record.base_adapter == first.name and len(record.base_adapter_sha256) == 64
     assert read_notes(second / "adapter").base_adapter_sha256 == record.base_adapter_sha256
-    assert any(first.name in warning for warning in record.warnings)
+    assert any(first.name in note for note in record.notes)
+    assert record.notes[0].startswith("engine: flat tokens") and not set(record.notes) & set(record.warnings)
     config = json.loads((second / "adapter/adapter_config.json").read_text())
     assert config["use_rslora"] and config["r"] == 4
     best = min(point.loss for point in TrainingRecord.read(first).eval_curve)
@@ -163,7 +164,7 @@ def test_qlora_trains_and_is_evaluated_on_the_packed_base(bits: str, tiny_job: P
         tmp_path / "runs",
     )  # fmt: skip
     record = TrainingRecord.read(run_dir)
-    assert record.method == "lora" and any("plain torch" in warning for warning in record.warnings)
+    assert record.method == "lora" and any("plain torch" in note for note in record.notes)
     assert record.parity is not None and record.parity.is_active and record.parity.forms[0].max_kl_nats == 0.0
     engine = load_engine(Path(record.base), run_dir / "adapter")
     packed = [module for module in engine.loaded.model.modules() if isinstance(module, QuantisedLinear)]
