@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from diagnose_suite.halves import HALVES
-from diagnose_suite.plants import pairs_of
+from diagnose_suite.kinds import pairs_of
 from diagnose_suite.tasks import Pair, Task
 
 from foretune.config.read import ResolvedJob, resolve_job

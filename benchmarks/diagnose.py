@@ -10,8 +10,9 @@ Every command goes on where it stood. In the order of a whole measurement:
     python benchmarks/diagnose.py score HELD                            # the figures
     python benchmarks/diagnose.py run check --bases DIR --out CHECK     # of a smaller one, for rules mended since
     python benchmarks/diagnose.py run final --bases DIR --out FINAL     # of the last, for the rules as they stand now
+    python benchmarks/diagnose.py run language --bases DIR --out LANG   # of one fault that no other half has
     python benchmarks/diagnose.py fix HELD --bases DIR                  # the first cause's patch applied, and rerun
-    python benchmarks/diagnose.py pack DEV FIRST HELD CHECK FINAL       # the small file that the tests replay
+    python benchmarks/diagnose.py pack DEV FIRST HELD CHECK FINAL LANG  # the small file that the tests replay
     python benchmarks/diagnose.py replay                                # the figures again, from that file
     python benchmarks/diagnose.py live                                  # what the badge would have said meanwhile
 """
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     fix.add_argument("--only", default="", help="faults, with commas between them; processes may share out the faults")
     fix.set_defaults(run=_fix)
     pack = commands.add_parser("pack", help="write the records that a diagnosis reads into one small file")
-    pack.add_argument("out", type=Path, nargs="+", help="folders of records, of any halves")
+    pack.add_argument("out", type=Path, nargs="+", help="folders of records; halves that none is of stay as they are")
     pack.set_defaults(run=_pack)
     replay = commands.add_parser("replay", help="the figures from the packed file")
     replay.add_argument("--details", action="store_true")

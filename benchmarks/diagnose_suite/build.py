@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diagnose_suite.cases import Case
 from diagnose_suite.halves import TASKS
-from diagnose_suite.plants import BaseFault, Planted
+from diagnose_suite.kinds import BaseFault, Planted
 from diagnose_suite.tasks import Pair
 from foretune import api
 from foretune.config.read import ResolvedJob, resolve_job
@@ -80,8 +80,25 @@ BASE_JOB = {
     "train.advanced.patience": 0,
     "train.advanced.num_threads": 1,
 }
-GENERAL_ROWS, GENERAL_SEED, GENERAL_CHARACTERS = 600, 77, 200
-SPANISH_SHARE = 0.25  # of the even general rows
+GENERAL_SEED = 77
+
+
+class _General(NamedTuple):
+    """How many general rows, each of fewer characters, and the greatest shares with and without Spanish."""
+
+    rows: int
+    characters: int
+    spanish: float
+    english: float
+
+
+GENERAL = {
+    "mixed": _General(600, 200, 1.0, 1.0),  # as they come
+    "english": _General(600, 200, 0.0, 1.0),
+    "even": _General(600, 200, 0.25, 0.75),
+    "wide_english": _General(3000, 500, 0.0, 1.0),
+    "wide_even": _General(3000, 500, 0.25, 0.75),
+}
 
 
 def base_folder(bases: Path, name: str) -> Path:
@@ -132,10 +149,7 @@ def damaged_base(source: Path, target: Path, fault: BaseFault, seed: int) -> Pat
 
 
 def general_file(bases: Path, kind: str) -> Path:
-    """General conversations to mix in, short ones, from seeds of the corpus that no base was trained on.
-
-    `mixed` are as they come, `english` those without Spanish, `even` with Spanish in a quarter of them.
-    """
+    """General conversations to mix in, one of `GENERAL`, from seeds of the corpus that no base was trained on."""
     name = "general" if kind == "mixed" else kind
     path = bases / name / f"{name}.jsonl"
     if path.is_file():
@@ -148,21 +162,18 @@ def general_file(bases: Path, kind: str) -> Path:
 
 
 def _general_rows(kind: str) -> list[dict[str, Any]]:
+    wanted = GENERAL[kind]
+    room = {True: wanted.rows * wanted.spanish, False: wanted.rows * wanted.english}  # by whether there is Spanish
     rows: list[dict[str, Any]] = []
-    spanish = 0
     for start in count(0, 1000):
         for one in documents(GENERAL_SEED, 1000, start):
-            if not one.messages or sum(len(message["content"]) for message in one.messages) >= GENERAL_CHARACTERS:
+            if not one.messages or sum(len(message["content"]) for message in one.messages) >= wanted.characters:
                 continue
             is_spanish = _has_spanish(one)
-            room = GENERAL_ROWS * {"mixed": 1.0, "english": 0.0, "even": SPANISH_SHARE}[kind] - spanish
-            keep = (
-                room > 0 if is_spanish else kind != "even" or len(rows) - spanish < GENERAL_ROWS * (1 - SPANISH_SHARE)
-            )
-            if keep:
-                spanish += is_spanish
+            if room[is_spanish] > 0:
+                room[is_spanish] -= 1
                 rows.append({"messages": list(one.messages)})
-            if len(rows) == GENERAL_ROWS:
+            if len(rows) == wanted.rows:
                 return rows
     raise AssertionError("the corpus never ends")
 

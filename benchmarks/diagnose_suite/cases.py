@@ -50,9 +50,11 @@ HARD = (
     "rank_64",
     "long_but_sound",
     "long_prompt",
+    "english_only",
+    "both_languages",
 )
 METHODS = ("lora", "full")
-ONLY_HELD_OUT = ("language_loss",)  # planted in no other half
+ONLY_NAMED = ("language_loss", "english_only", "both_languages")  # only in halves whose `more` names them
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ def _round(half: Half, number: int) -> Iterator[Case]:
 
 def _num_runs(half: Half, label: str) -> int:
     plan = HALVES[half]
-    if label in ONLY_HELD_OUT and half != "heldout":
-        return 0
+    if label in ONLY_NAMED:
+        return plan.more.get(label, 0)
     return (plan.each if label in (*FAULTS, LONG_PROMPT) else plan.hard_each) + plan.more.get(label, 0)
 
 

@@ -1,4 +1,4 @@
-"""The halves of the suite: two that rules are made on, one held out, one to check mended rules on, and a last one."""
+"""The halves of the suite: two to make rules on, one held out, one for mended rules, a last, and one of languages."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from diagnose_suite.check_tasks import CHECK, CHECK_BY_HEART
 from diagnose_suite.final_tasks import FINAL, FINAL_BY_HEART
+from diagnose_suite.language_tasks import LANGUAGE
 from diagnose_suite.tasks import BY_HEART, DEVELOPMENT, FIRST, Task
 from diagnose_suite.third_tasks import THIRD, THIRD_BY_HEART
 
 __all__ = ["FINAL_STEPS", "HALVES", "TASKS", "Half", "HalfPlan"]
 
-Half = Literal["dev", "first", "heldout", "check", "final"]
+Half = Literal["dev", "first", "heldout", "check", "final", "language"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class HalfPlan:
     num_seeds: int
     each: int  # runs of each fault
     hard_each: int  # and of each hard kind, but as many long prompts as faults
-    more: Mapping[str, int] = field(default_factory=dict)  # runs beyond `each`, where many have little effect
+    more: Mapping[str, int] = field(default_factory=dict)  # runs beyond these, and of what few halves have
     not_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # tasks that a fault is not planted in
     settings: Mapping[str, Any] = field(default_factory=dict)
     general: str = "mixed"  # the general rows that sound runs mix in
@@ -43,18 +44,17 @@ class HalfPlan:
         return {*(task.name for task in self.tasks), *self.leaking}
 
 
-CLASSES = ("mood", "desk")  # a hollow or cut answer of one word is not the planted fault but another
-NOT_FOR = {
-    "style_only": CLASSES,
-    "truncation": CLASSES,
-    "shuffled": CLASSES,
-    "prompt_loss": ("record", "spanish"),  # learned so fast that diluted steps suffice
-    "long_prompt": ("record", "spanish"),
-    "overfitting": ("record", "spanish", "tags", "sale"),  # 60 rows teach these whole, however often they are seen
-}
-THIRD_CLASSES = ("topic", "urgency")
-CHECK_CLASSES = ("leave", "carrier")
-FINAL_CLASSES = ("tongue", "feed")
+def _not_for(classes: tuple[str, ...], **more: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Which tasks a fault is not planted in: a hollow or cut answer of one word is not that fault but another."""
+    return dict.fromkeys(("style_only", "truncation", "shuffled"), classes) | more
+
+
+NOT_FOR = _not_for(
+    ("mood", "desk"),
+    prompt_loss=("record", "spanish"),  # learned so fast that diluted steps suffice
+    long_prompt=("record", "spanish"),
+    overfitting=("record", "spanish", "tags", "sale"),  # 60 rows teach these whole, however often they are seen
+)
 FINAL_STEPS = 110  # of 8 rows
 
 HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
@@ -89,17 +89,19 @@ HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
             4,
             each=24,
             hard_each=8,
-            more={"duplicates": 8, "label_noise": 4, "overfitting": 8, "prompt_loss": 8, "long_prompt": 8, "shift": 4},
-            not_for={
-                "style_only": THIRD_CLASSES,
-                "truncation": THIRD_CLASSES,
-                "shuffled": THIRD_CLASSES,
-                "language_loss": (
-                    "ficha",
-                    "both",
-                    "redact",
-                ),  # two teach the other language; the third costs skills in both
+            more={
+                "duplicates": 8,
+                "label_noise": 4,
+                "language_loss": 24,
+                "long_prompt": 8,
+                "overfitting": 8,
+                "prompt_loss": 8,
+                "shift": 4,
             },
+            not_for=_not_for(
+                ("topic", "urgency"),
+                language_loss=("ficha", "both", "redact"),  # two teach the language; the third costs skills in both
+            ),
             settings={"evaluate.advanced.probe_samples": 24},  # 24 general tasks in Spanish
             general="even",
         ),
@@ -112,13 +114,11 @@ HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
             2,
             each=5,
             hard_each=5,
-            not_for={
-                "style_only": CHECK_CLASSES,
-                "truncation": CHECK_CLASSES,
-                "shuffled": CHECK_CLASSES,
-                "overfitting": ("recipe",),  # a dozen rows teach it whole
-                "duplicates": ("recipe",),
-            },
+            not_for=_not_for(
+                ("leave", "carrier"),
+                overfitting=("recipe",),  # a dozen rows teach it whole
+                duplicates=("recipe",),
+            ),
             settings={"train.advanced.max_steps": 110},
             rates={"lora": 1.5e-3, "full": 2.5e-4},  # at the held-out half's, some sound runs lost general skills
             twin_rounds=5,
@@ -143,21 +143,36 @@ HALVES: Mapping[Half, HalfPlan] = MappingProxyType(
                 "shuffled": 2,
                 "truncation": 2,
             },
-            not_for={
-                "style_only": FINAL_CLASSES,
-                "truncation": FINAL_CLASSES,
-                "shuffled": FINAL_CLASSES,
-                "overfitting": ("postcard", "menu", "riddle", "stock"),  # a dozen rows teach these
-                "duplicates": ("postcard", "menu", "riddle"),
-                "rate_high": ("tongue",),  # a ruined model still tells two languages apart
-                "early_stopped": ("riddle",),  # for long, or with fewer general rows, it costs the skill of copying
-                "long_but_sound": ("riddle",),
-                "mild_forgetting": ("riddle",),
-            },
+            not_for=_not_for(
+                ("tongue", "feed"),
+                overfitting=("postcard", "menu", "riddle", "stock"),  # a dozen rows teach these
+                duplicates=("postcard", "menu", "riddle"),
+                rate_high=("tongue",),  # a ruined model still tells two languages apart
+                early_stopped=("riddle",),  # for long, or with fewer general rows, it costs the skill of copying
+                long_but_sound=("riddle",),
+                mild_forgetting=("riddle",),
+            ),
             settings={"evaluate.advanced.probe_samples": 24, "train.advanced.max_steps": FINAL_STEPS},
             general="even",
         ),
+        "language": HalfPlan(
+            "language",
+            LANGUAGE,
+            (),
+            "pebblen",
+            5000,
+            2,
+            each=0,
+            hard_each=0,
+            more={"language_loss": 28, "english_only": 12, "both_languages": 12},
+            settings={"evaluate.advanced.probe_samples": 40, "train.advanced.max_steps": 150},
+            general="wide_even",
+            twin_rounds=10,
+        ),
     }
 )
-EVERY = (*DEVELOPMENT, *FIRST, *BY_HEART, *THIRD, *THIRD_BY_HEART, *CHECK, *CHECK_BY_HEART, *FINAL, *FINAL_BY_HEART)
+EVERY = (
+    *(*DEVELOPMENT, *FIRST, *BY_HEART, *THIRD, *THIRD_BY_HEART),
+    *(*CHECK, *CHECK_BY_HEART, *FINAL, *FINAL_BY_HEART, *LANGUAGE),
+)
 TASKS = {task.name: task for task in EVERY}

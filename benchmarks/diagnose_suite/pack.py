@@ -139,16 +139,24 @@ def _skills(record: EvaluationRecord, language: str = "") -> float:
 
 
 def pack(folders: Iterable[Path], target: Path) -> int:
-    """Write what a diagnosis reads of every run of the folders into one compressed file; its size in bytes."""
-    lines = [json.dumps(_packed(run), separators=(",", ":")) for out in folders for run in read_folder(out)]
+    """Write what a diagnosis reads of every run of the folders into one compressed file; its size in bytes.
+
+    Halves that the file has and the folders have not stay as they are.
+    """
+    runs = [run for out in folders for run in read_folder(out)]
+    kept = [line for line in _lines(target) if json.loads(line)["half"] not in {run.half for run in runs}]
+    lines = [*kept, *(json.dumps(_packed(run), separators=(",", ":")) for run in runs)]
     target.write_bytes(lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME))
     return target.stat().st_size
 
 
 def read_packed(path: Path) -> list[Recorded]:
     """The runs of a packed file."""
-    lines = lzma.decompress(path.read_bytes()).decode().splitlines()
-    return [_unpacked(json.loads(line)) for line in lines]
+    return [_unpacked(json.loads(line)) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    return lzma.decompress(path.read_bytes()).decode().splitlines() if path.is_file() else []
 
 
 def _packed(run: Recorded) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from typing import Any
 from diagnose_suite.cases import Case
 from diagnose_suite.final_plants import FINAL_PLANTS
 from diagnose_suite.halves import HALVES, TASKS, Half
-from diagnose_suite.plants import PLANTS, STEPS, Plant, Planted, pairs_of
+from diagnose_suite.kinds import STEPS, Plant, Planted, pairs_of
+from diagnose_suite.language_plants import LANGUAGE_PLANTS
+from diagnose_suite.plants import PLANTS
 from diagnose_suite.tasks import Task
 from diagnose_suite.third_plants import CHECK_PLANTS, THIRD_PLANTS
 
@@ -29,6 +31,7 @@ OWN_PLANTS: dict[Half, dict[str, Plant]] = {
     "heldout": THIRD_PLANTS,
     "check": CHECK_PLANTS,
     "final": FINAL_PLANTS,
+    "language": LANGUAGE_PLANTS,
 }
 SIZES = (240, 300, 360, 420)
 NUM_VALIDATION, NUM_TEST = 50, 100

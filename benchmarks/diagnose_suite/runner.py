@@ -22,8 +22,8 @@ import foretune.train.train as train_module
 from diagnose_suite.build import base_folder, damaged_base, general_file, resolved_job
 from diagnose_suite.cases import Case
 from diagnose_suite.kept import CASE_FILE, FAILED_FILE, KEPT
+from diagnose_suite.kinds import Planted, TokenFault
 from diagnose_suite.planting import planted
-from diagnose_suite.plants import Planted, TokenFault
 from foretune.config.read import ResolvedJob
 from foretune.data.samples import Sample
 from foretune.engine.engine import Engine, load_engine

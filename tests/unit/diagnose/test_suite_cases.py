@@ -63,9 +63,10 @@ def test_the_last_half_is_as_large_as_asked_for(suite: Any) -> None:
 
 
 def test_halves_share_no_task_base_or_seed(suite: Any) -> None:
-    """But the half that mended rules are checked on stands on the held-out base."""
+    """But the half that mended rules are checked on stands on the held-out base, that of languages on the last."""
     for one, other in combinations(suite.halves, 2):
-        for name in ("task", "seed") if {one, other} == {"heldout", "check"} else ("task", "base", "seed"):
+        is_same_base = {one, other} in ({"heldout", "check"}, {"final", "language"})
+        for name in ("task", "seed") if is_same_base else ("task", "base", "seed"):
             both = [{getattr(case, name) for case in suite.cases(half)} for half in (one, other)]
             assert both[0].isdisjoint(both[1]), (one, other, name)
 
@@ -101,6 +102,58 @@ def test_test_rows_of_a_leak_are_in_training_a_word_apart(suite: Any, half: str)
 def test_general_rows_of_a_lost_language_are_english_alone(suite: Any) -> None:
     runs = of_label(suite, "language_loss")
     assert {run.general for run, _ in runs} == {"english"} and {twin.general for _, twin in runs} == {"even"}
+
+
+def test_the_half_about_languages_is_as_large_as_asked_for(suite: Any) -> None:
+    """Room for 24 harmful runs; 44 sound ones: some are plain, the others lack Spanish or train as long."""
+    counts = Counter(case.label for case in suite.cases("language"))
+    assert counts == {"healthy": 20, "language_loss": 28, "english_only": 12, "both_languages": 12}
+    methods = Counter(case.method for case in suite.cases("language") if case.label == "language_loss")
+    assert min(methods["lora"], methods["full"]) >= 12
+
+
+@pytest.mark.parametrize(
+    ("label", "general", "is_longer"),
+    [
+        ("language_loss", "wide_english", True),
+        ("english_only", "wide_english", False),
+        ("both_languages", "wide_even", True),
+    ],
+)
+def test_a_language_is_lost_only_without_it_and_for_long(suite: Any, label: str, general: str, is_longer: bool) -> None:
+    """Rows of the task are the twin's; what differs is the language of general rows, and how long and how fast."""
+    for run, twin in of_label(suite, label, "language"):
+        assert (run.train, run.validation, run.test) == (twin.train, twin.validation, twin.test)
+        assert run.general == general and twin.general == "wide_even"
+        for name in ("train.advanced.max_steps", "train.learning_rate", "data.advanced.mix_fraction"):
+            assert (run.settings[name] > twin.settings[name]) == is_longer
+
+
+def test_tasks_of_the_half_about_languages_show_no_spanish(suite: Any) -> None:
+    from random import Random
+
+    from foretune.data.world import spanish
+
+    words = {word for said in spanish.WORDS.values() for word in said.split()} - {"doctor", "rosa"}  # English too
+    for task in {suite.tasks[case.task] for case in suite.cases("language")}:
+        shown = (part for at in range(200) for part in task.pair(Random(at), ("usual", "shifted")[at % 2]))
+        assert not words & {word.strip('.,!?:"') for part in shown for word in part.split()}
+
+
+@pytest.mark.parametrize(("kind", "num_spanish"), [("english", 0), ("even", 150)])
+def test_general_rows_have_their_share_of_spanish(
+    suite: Any, monkeypatch: pytest.MonkeyPatch, kind: str, num_spanish: int
+) -> None:
+    from diagnose_suite import build
+
+    plain, told = build._has_spanish, {}
+
+    def noted(document: Any) -> bool:
+        return told.setdefault(repr(list(document.messages)), plain(document))
+
+    monkeypatch.setattr(build, "_has_spanish", noted)
+    rows = build._general_rows(kind)
+    assert len(rows) == 600 and sum(told[repr(row["messages"])] for row in rows) == num_spanish
 
 
 @pytest.mark.parametrize("half", ["heldout", "final"])

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def judged() -> Iterator[list[Any]]:
     sys.path.remove(str(BENCHMARKS))
 
 
-@pytest.mark.parametrize("half", ["dev", "first", "heldout", "check", "final"])
+@pytest.mark.parametrize("half", ["dev", "first", "heldout", "check", "final", "language"])
 def test_rates_are_as_recorded(judged: list[Any], half: str) -> None:
     metrics: dict[str, Any] = json.loads(RECORDED.read_text(encoding="utf-8"))["metrics"]
     if half not in metrics:
@@ -44,6 +45,21 @@ def test_the_halves_share_no_task_base_or_seed(judged: list[Any]) -> None:
     halves = {half: [one.run for one in judged if one.run.half == half] for half in {one.run.half for one in judged}}
     assert {"dev", "first"} <= set(halves)
     for one, other in combinations(halves, 2):
-        for name in ("task", "seed") if {one, other} == {"heldout", "check"} else ("task", "base", "seed"):
+        is_same_base = {one, other} in ({"heldout", "check"}, {"final", "language"})
+        for name in ("task", "seed") if is_same_base else ("task", "base", "seed"):
             both = [{getattr(run, name) for run in halves[half]} for half in (one, other)]
             assert both[0].isdisjoint(both[1]), (one, other, name)
+
+
+def test_packing_a_half_anew_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from diagnose_suite import pack
+
+    packed = tmp_path / "packed.xz"
+    monkeypatch.setattr(pack, "_packed", lambda run: {"half": run.half, "made": run.name})
+    for made, halves in (("first", "dev check"), ("second", "check")):
+        runs = [SimpleNamespace(half=half, name=made) for half in halves.split()]
+        monkeypatch.setattr(pack, "read_folder", lambda folder, runs=runs: runs)
+        size = pack.pack([tmp_path], packed)
+    told = [(one["half"], one["made"]) for one in map(json.loads, pack._lines(packed))]
+    assert told == [("dev", "first"), ("check", "second")] and size == packed.stat().st_size
