@@ -1,11 +1,13 @@
 """Training speed: foretune against HF Trainer + PEFT (default and best settings), TRL SFTTrainer and LitGPT.
 
 Same data, same updates from the same adapter; CPU-seconds of one process with one thread, updates interleaved round by
-round, medians after a warm-up round. Trainers are timed from step begin to step end, so that their data loading does
-not count. Random weights that bf16 holds exactly. `python benchmarks/bench_train.py S/A/bf16 M/B/bf16` runs chosen
-cells; peers that are not installed are named as skipped. MFU is the arithmetic that the update needs by definition
-(every row whole, no row padded, the head at trained tokens) over what a matrix product reaches on one thread here, so
-that a prefix computed once can lift it above 1.
+round, medians after a warm-up round. Memory is taken in one more round, which begins every update by giving freed
+memory back: that costs time, so that round is not timed (at size L it is done in every round, as the stacks do not fit
+beside each other otherwise). Trainers are timed from step begin to step end, so that their data loading does not
+count. Random weights that bf16 holds exactly. `python benchmarks/bench_train.py S/A/bf16 M/B/bf16` runs chosen cells;
+peers that are not installed are named as skipped. MFU is the arithmetic that the update needs by definition (every row
+whole, no row padded, the head at trained tokens) over what a matrix product reaches on one thread here, so that a
+prefix computed once can lift it above 1.
 """
 
 # SPDX-License-Identifier: Apache-2.0
@@ -21,7 +23,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -203,14 +208,19 @@ def _resident(key: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
-def _with_peak(step: Step) -> tuple[float, float, float]:
-    """CPU-seconds, loss, and MiB above what was resident before."""
+def _give_back() -> None:
+    """What was freed goes back to the system."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
+
+
+def _peak_of(step: Step) -> tuple[float, float]:
+    """MiB above what was resident before an update, and its loss."""
+    _give_back()
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _resident("VmRSS")
-    seconds, loss = step()
-    return seconds, loss, _resident("VmHWM") - before
+    _, loss = step()
+    return _resident("VmHWM") - before, loss
 
 
 def measure_cell(cell: Cell, size: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -222,36 +232,34 @@ def measure_cell(cell: Cell, size: str, names: tuple[str, ...]) -> dict[str, Any
             steps[name] = VARIANTS[name](cell)
         except ImportError as error:
             skipped[name] = f"{error.name} is not installed"
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in steps}
-    for _ in range(cell.num_steps):
+    timed: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}
+    for _ in range(cell.num_steps - 1):
         for name, step in steps.items():
-            found[name].append(_with_peak(step))
-    return {name: _row_of(cell, size, runs, found) for name, runs in found.items()} | {
-        name: {"skipped": reason} for name, reason in skipped.items()
-    }
+            if size == "L":
+                _give_back()
+            timed[name].append(step())
+    peaks = {name: _peak_of(step) for name, step in steps.items()}
+    rows = {name: _row_of(cell, size, runs, peaks[name]) for name, runs in timed.items()}
+    default = rows.get("hf_trainer_peft")
+    for row in rows.values():
+        if default is None:
+            break
+        row["times_hf"] = round(default["cpu_seconds"] / row["cpu_seconds"], 2)
+        row["peak_share_of_hf"] = round(row["peak_mib_above_model"] / max(1.0, default["peak_mib_above_model"]), 3)
+    return rows | {name: {"skipped": reason} for name, reason in skipped.items()}
 
 
-def _row_of(
-    cell: Cell,
-    size: str,
-    runs: list[tuple[float, float, float]],
-    found: dict[str, list[tuple[float, float, float]]],
-) -> dict[str, Any]:
+def _row_of(cell: Cell, size: str, runs: list[tuple[float, float]], peak: tuple[float, float]) -> dict[str, Any]:
+    """The first of `runs` warms up; `peak` is of the update after the last of them."""
     seconds = statistics.median(run[0] for run in runs[1:])
-    peak = max(run[2] for run in runs[1:])
-    row: dict[str, Any] = {
+    return {
         "cpu_seconds": round(seconds, 4),
         "examples_per_second": round(len(cell.rows) / seconds, 3),
         "loss_tokens_per_second": round(sum(row.weight for row in cell.rows) / seconds, 1),
         "mfu": round(_needed_flops(cell, size) / seconds / _matmul_peak(cell.precision), 3),
-        "peak_mib_above_model": round(peak),
-        "losses": [round(run[1], 5) for run in runs],
+        "peak_mib_above_model": round(peak[0]),
+        "losses": [round(loss, 5) for loss in (*(run[1] for run in runs), peak[1])],
     }
-    default = found.get("hf_trainer_peft")
-    if default:
-        row["times_hf"] = round(statistics.median(run[0] for run in default[1:]) / seconds, 2)
-        row["peak_share_of_hf"] = round(peak / max(1.0, max(run[2] for run in default[1:])), 3)
-    return row
 
 
 DEFAULT_CELLS = (
@@ -264,25 +272,17 @@ DEFAULT_CELLS = (
     "M/C/bf16",
     "L/A/bf16",
     "L/B/bf16",
+    "L/C/bf16",
 )
 
 
 def measure(cells: tuple[str, ...] = DEFAULT_CELLS, *, rounds: int = 3) -> dict[str, Any]:
-    """Every cell "MODEL/SHAPE/PRECISION"; shape A needs the shared data. M runs one round less."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    """Every cell "MODEL/SHAPE/PRECISION" in a process of its own; shape A needs the shared data."""
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as parent:
-        for name in cells:
-            size, shape, precision = name.split("/")
-            if shape == "A" and not SHARED.is_dir():
-                results[name] = {"skipped": "shared/data is absent"}
-                continue
-            folder = _model_folder(Path(parent), size)
-            rows = _rows(shape, int(str(MODELS[size]["vocab_size"])), BATCH[size][shape])
-            cell = Cell(folder, rows, precision, 1 + (rounds if size == "S" else max(1, rounds - 1)))
-            results[name] = measure_cell(cell, size, LARGE if size == "L" else tuple(VARIANTS))
-            _show(name, results[name])
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name, result in zip(cells, pool.map(partial(_measured, rounds=rounds), cells), strict=True):
+            results[name] = result
+            _show(name, result)
     return {
         "metrics": results,
         "geometric_means": _geometric_means(results),
@@ -290,6 +290,19 @@ def measure(cells: tuple[str, ...] = DEFAULT_CELLS, *, rounds: int = 3) -> dict[
         "threads": 1,
         "rank": RANK,
     }
+
+
+def _measured(name: str, *, rounds: int) -> dict[str, Any]:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    size, shape, precision = name.split("/")
+    if shape == "A" and not SHARED.is_dir():
+        return {"skipped": "shared/data is absent"}
+    with tempfile.TemporaryDirectory() as parent:
+        folder = _model_folder(Path(parent), size)
+        rows = _rows(shape, int(str(MODELS[size]["vocab_size"])), BATCH[size][shape])
+        cell = Cell(folder, rows, precision, rounds + 2)
+        return measure_cell(cell, size, LARGE if size == "L" else tuple(VARIANTS))
 
 
 def _geometric_means(results: dict[str, Any]) -> dict[str, float]:
@@ -303,7 +316,7 @@ def _geometric_means(results: dict[str, Any]) -> dict[str, float]:
     means: dict[str, float] = {}
     for group, names in groups.items():
         ratios = []
-        for cell in results.values():
+        for cell in (result for result in results.values() if "skipped" not in result):
             times = [cell[name]["cpu_seconds"] for name in names if "cpu_seconds" in cell.get(name, {})]
             if times and "cpu_seconds" in cell.get("foretune_flat", {}):
                 ratios.append(min(times) / cell["foretune_flat"]["cpu_seconds"])
@@ -314,6 +327,9 @@ def _geometric_means(results: dict[str, Any]) -> dict[str, float]:
 
 
 def _show(name: str, result: dict[str, Any]) -> None:
+    if "skipped" in result:
+        print(name, result["skipped"], file=sys.stderr)
+        return
     for variant, row in result.items():
         print(name, f"{variant:24}", "  ".join(f"{key} {value}" for key, value in row.items()), file=sys.stderr)
 

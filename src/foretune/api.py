@@ -20,7 +20,8 @@ from foretune.config.settings import settings_of
 from foretune.config.smoke import smoked
 from foretune.data.faults import REJECTED_FILE
 from foretune.data.token_shards import are_tokens_ready, check_has_rows
-from foretune.errors import ConfigError, NotFound
+from foretune.engine.chat import Chat
+from foretune.errors import NotFound
 from foretune.journey import STAGES, Measure, Outcome, Stage, fresh_run
 from foretune.records.audit import AuditRecord
 from foretune.records.base import write_atomically
@@ -33,13 +34,13 @@ from foretune.records.plan import PlanRecord
 from foretune.records.procedure import ProcedureRecord
 from foretune.records.run import DEFAULT_RUNS_DIR, ResolvedRecord, RunState, find_run, list_runs, run_pid, run_state
 from foretune.records.training import TrainingRecord
-from foretune.steps import Run, Watcher, create_job_run, diagnose_run, reconcile_run
+from foretune.steps import Run, Watcher, auto_run, create_job_run, diagnose_run, reconcile_run, set_shown
 from foretune.train.sweep_plan import Sweep
 
 if TYPE_CHECKING:
-    from foretune.data.samples import Message
-    from foretune.engine.chat import ChatEngine
+    from foretune.compare.lineage import Lineage
     from foretune.plan.affordable import Affordable
+    from foretune.plan.auto import AutoJob
     from foretune.plan.faq import Answered
     from foretune.plan.launch import Launch
     from foretune.plan.project import Outlook
@@ -65,7 +66,9 @@ __all__ = [
     "forecast",
     "forecast_table",
     "init",
+    "init_from_data",
     "launch",
+    "lineage",
     "next_job",
     "offers",
     "outlook",
@@ -96,16 +99,29 @@ def init(template: str, folder: str | Path | None = None, *, num_rows: int | Non
     Use cases that come without data (`foretune.config.examples`) leave the job alone. Raises NotFound for an unknown
     template, ConfigError rather than overwrite anything.
     """
-    from foretune.collect.templates import template_files
+    from foretune.collect.templates import write_template
 
-    target = Path(folder) if folder is not None else Path(template)
-    files = template_files(template, target, num_rows=num_rows, seed=seed)
-    existing = [path for path in files if path.exists()]
-    if existing:
-        raise ConfigError(f"{existing[0]} exists already", fix=f"foretune init {template} ANOTHER_FOLDER")
-    for path, text in files.items():
-        write_atomically(path, text)
-    return target / "job.toml"
+    return write_template(template, Path(folder or template), num_rows=num_rows, seed=seed)
+
+
+def init_from_data(
+    data: str | Path, folder: str | Path | None = None, *, base: str = EMBEDDED, **options: Any
+) -> tuple[Path, AutoJob]:
+    """Write a `job.toml` for one's own rows, left where they are; its path, and every choice with its reason.
+
+    `options` are `seed` and `settings` (`{"data.target_field": "reply"}`). Raises DataError, NotFound, ConfigError.
+    """
+    from foretune.collect.collect import SOURCES_DIR, local_path
+    from foretune.plan import auto
+
+    known, target = auto.known_base(base), auto.own_folder(str(data), folder)
+    check_has_rows(str(data), Path.cwd())
+    local = local_path(str(data), Path.cwd(), Path(DEFAULT_RUNS_DIR) / SOURCES_DIR)
+    draft = auto.draft_job(str(data), local, known, target, **options)
+    with _scratch(resolved(draft.job)) as scratch:
+        chosen = auto_run(scratch, draft)
+    write_atomically(target / auto.JOB_FILE, chosen.text)
+    return target / auto.JOB_FILE, chosen
 
 
 def resolved(job: JobLike) -> ResolvedJob:
@@ -128,18 +144,16 @@ def run(
     detach: bool = False,
     at_end: Callable[[Path], object] | None = None,
     source: str | Path | None = None,
-    parent: str = "",
     skip_advice: str | None = None,
 ) -> Outcome:
     """The journey: collect, audit, plan, train, evaluate, diagnose, with a gate after each.
 
     `dry_run` stops after the plan; `detach` leaves everything after it to a process of its own; `source` is the file
-    that a ResolvedJob came from, kept in the run folder; `parent` the run that it was derived from;
-    `skip_advice` why nobody asks whether to train at all. Raises what a gate
-    raises: DataError, DoesNotFit, GateRefused, TrainingDiverged; and ConfigError, NotFound.
+    that a ResolvedJob came from, kept in the run folder; `skip_advice` why nobody asks whether to train at all. Raises
+    what a gate raises: DataError, DoesNotFit, GateRefused, TrainingDiverged; and ConfigError, NotFound.
     """
     given = resolved(job)
-    run_dir = _create(source or job, given, Path(runs_dir), parent)
+    run_dir = _create(source or job, given, Path(runs_dir))
     if not are_tokens_ready(given.job.data.path, given.folder):
         journey.mark_journey(run_dir)
     stages = _stages(given.job, given.folder, STAGES)
@@ -182,7 +196,7 @@ def train(
     given = smoked(resolved(job)) if smoke else resolved(job)
     check_processes(given.job, num_processes)
     planned = sweep.planned(given.job) if sweep is not None else None
-    run_dir = _create(source or job, given, Path(runs_dir), "")
+    run_dir = _create(source or job, given, Path(runs_dir))
     if planned is not None:
         approve = planned.write(run_dir, lambda plan: journey.check_plan(plan, given.job, run_dir), approve)
     keep_processes(run_dir, given.job, num_processes)
@@ -380,17 +394,19 @@ def evaluate(
     *,
     runs_dir: str | Path = DEFAULT_RUNS_DIR,
     reuse_test: bool = False,
+    settings: Mapping[str, Any] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> EvaluationRecord:
-    """The verdict on the sealed test split. Raises GateRefused on a second look without `reuse_test`, NotFound."""
-    from foretune.evaluate.evaluate import evaluate as evaluate_now
+    """The verdict on the sealed test; `settings` change what is shown beside it. Raises GateRefused, ConfigError."""
+    from foretune.evaluate.evaluate import evaluate as now
 
     here = Run.open(find_run(runs_dir, str(run)))
     _needs_training(here.run_dir)
+    here = set_shown(here, settings) if settings else here
     if not TrainingRecord.read(here.run_dir).reconciliation:
         reconcile_run(here)
     folders = {"run_dir": here.run_dir, "runs_dir": here.runs_dir, "folder": here.folder}
-    return evaluate_now(here.job, **folders, reuse_test=reuse_test, on_progress=on_progress)
+    return now(here.job, **folders, reuse_test=reuse_test, shown_anew=bool(settings), on_progress=on_progress)
 
 
 def diagnose(
@@ -399,11 +415,15 @@ def diagnose(
     runs_dir: str | Path = DEFAULT_RUNS_DIR,
     probe: bool = True,
     quick: bool = False,
+    reword: str = "",
     watcher: Watcher | None = None,
 ) -> DiagnosisRecord:
-    """Which failure modes a run shows; `probe` asks its models first where nobody did yet. Raises NotFound."""
+    """Which failure modes a run shows; `probe` asks its models first where nobody did yet. Raises NotFound.
+
+    `reword` asks its samples in other words too: by "rules", or by the model of an endpoint, `URL#MODEL`.
+    """
     here = Run.open(find_run(runs_dir, str(run)), watcher=watcher)
-    return diagnose_run(here, probe=probe, quick=quick)
+    return diagnose_run(here, probe=probe, quick=quick, reword=reword)
 
 
 def next_job(
@@ -428,23 +448,6 @@ def compare(*runs: RunLike, runs_dir: str | Path = DEFAULT_RUNS_DIR, **options: 
     return stage.compare([find_system(runs_dir, str(run)) for run in runs], **options)
 
 
-@dataclass(frozen=True)
-class Chat:
-    """A model to talk to; `system` goes before conversations that begin without a system message."""
-
-    name: str
-    engine: ChatEngine
-    system: str = ""
-
-    def reply(self, messages: Sequence[Message], max_new_tokens: int = 256) -> str:
-        """The answer to a conversation that ends with a user message; a classifier answers with a class."""
-        from foretune.data.samples import Message
-
-        begun = bool(messages) and messages[0].role == "system"
-        start = [Message("system", self.system)] if self.system and not begun else []
-        return self.engine.reply([*start, *messages], max_new_tokens)
-
-
 def chat(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, base: bool = False) -> Chat:
     """What a run made, to talk to; its base where `base`; or the embedded `pebble`. Raises NotFound."""
     from foretune.engine.chat import ChatEngine
@@ -458,16 +461,7 @@ def chat(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR, ba
     artefact = here.run_dir / TrainingRecord.read(here.run_dir).artefact
     engine = load_engine(resolve_base(here.job.base, here.folder), None if base else artefact)
     name = here.job.base if base else here.run_dir.name
-    return Chat(name, ChatEngine(engine, max_seq_len=here.job.train.max_seq_len), _usual_system(here))
-
-
-def _usual_system(run: Run) -> str:
-    """The system message that a run was trained with: the job's, or the first sample's."""
-    if run.job.data.system or are_tokens_ready(run.job.data.path, run.folder):
-        return run.job.data.system
-    first = next(iter(run.split("train")), None)
-    messages = first.messages if first is not None else ()
-    return messages[0].content if messages and messages[0].role == "system" else ""
+    return Chat(name, ChatEngine(engine, max_seq_len=here.job.train.max_seq_len), here.usual_system())
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -510,6 +504,13 @@ def run_info(run_dir: Path) -> RunInfo:
 def runs(runs_dir: str | Path = DEFAULT_RUNS_DIR) -> list[RunInfo]:
     """Every run at a glance, oldest first."""
     return [run_info(path) for path in list_runs(runs_dir)]
+
+
+def lineage(run: RunLike = "latest", *, runs_dir: str | Path = DEFAULT_RUNS_DIR) -> Lineage:
+    """The runs that led to this one, oldest first: what each changed against the one before, and what that brought."""
+    from foretune.compare.lineage import lineage as line_of
+
+    return line_of(find_run(runs_dir, str(run)))
 
 
 def resume(
@@ -569,9 +570,9 @@ def _start_journey(run_dir: Path, reuse_test: bool) -> None:
     start_detached([*arguments, *(["--reuse-test"] if reuse_test else [])], log=run_dir / JOURNEY_LOG)
 
 
-def _create(job: JobLike, given: ResolvedJob, runs_dir: Path, parent: str) -> Path:
+def _create(job: JobLike, given: ResolvedJob, runs_dir: Path) -> Path:
     source = Path(job) if isinstance(job, (str, Path)) else None
-    return create_job_run(given, runs_dir=runs_dir, source=source, parent=parent)
+    return create_job_run(given, runs_dir=runs_dir, source=source)
 
 
 def _stages(job: JobConfig, folder: Path, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

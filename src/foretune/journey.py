@@ -28,7 +28,7 @@ from foretune.records.learning_curve import LearningCurveRecord
 from foretune.records.lock import held_lock, lock_pid
 from foretune.records.plan import PlanRecord
 from foretune.records.procedure import ProcedureRecord
-from foretune.records.run import DEFAULT_RUNS_DIR, run_pid, run_state
+from foretune.records.run import DEFAULT_RUNS_DIR, ResolvedRecord, run_pid, run_state
 from foretune.records.training import TrainingRecord
 from foretune.steps import (
     Run,
@@ -260,7 +260,6 @@ def decide_stage(
     *,
     measure: Collection[Measure] = (),
     project: Path | None = None,
-    job: str = "",
     approve: Callable[[PlanRecord], object] | None = None,
 ) -> ProcedureRecord:
     """Measure what is named and not measured yet, then pass the gates; `procedure.json` keeps them with their numbers.
@@ -275,7 +274,7 @@ def decide_stage(
             run.watcher.note(f"the base is not measured: {error.what}")
     if "curve" in measure:
         _measure_curve(run, approve)
-    return decide_run(run, project=project, job=job)
+    return decide_run(run, project=project)
 
 
 def decide(
@@ -301,8 +300,7 @@ def decide(
     with fresh_run(run_dir):  # nothing here opens the test split, so another run may have done so
         run_stages(run_dir, stages=("collect", "audit"), watcher=watcher, reuse_test=True)
     run = Run.open(run_dir, watcher=watcher)
-    job = str(source) if source is not None else ""
-    record = decide_stage(run, measure=measure, project=project, job=job, approve=approve)
+    record = decide_stage(run, measure=measure, project=project, approve=approve)
     _finish(run, at_end)
     return record
 
@@ -412,7 +410,7 @@ def check_procedure(record: ProcedureRecord | None, run: Run) -> None:
     first = f"{record.next_command}, or " if record.next_command else ""
     raise GateRefused(
         f"stopped before training, at the gate {record.stopped_at!r}: {record.sentence}",
-        fix=f"{first}foretune run job.toml --skip-advice 'why'",
+        fix=f"{first}foretune run {ResolvedRecord.read(run.run_dir).job_file} --skip-advice 'why'",
     )
 
 
@@ -477,11 +475,14 @@ def train_stage(run: Run, *, detach: bool = False) -> Outcome:
     _stage_event(run_dir, "train", "start")
     if not detach:
         run.watcher.stage_started("train", run_dir)
-    pid = run_pid(run_dir) or started_pid(run_dir) or _start(run_dir)
+    pid, num_said = run_pid(run_dir) or started_pid(run_dir), 0
+    if pid is None:
+        num_said = len(read_events(run_dir))
+        pid = _start(run_dir)
     if detach:
         return Outcome(run_dir, "running")
     began = time.monotonic()
-    interrupted = _follow(run, pid)
+    interrupted = _follow(run, pid, num_said)
     if not TrainingRecord.exists(run_dir):
         events = read_events(run_dir)
         last = next((e for e in reversed(events) if e["kind"] in ("train_start", "train_end", "failed")), None)
@@ -514,8 +515,11 @@ def _start(run_dir: Path) -> int:
     return pid
 
 
-def _follow(run: Run, pid: int) -> bool:
-    """Pass events to the watcher until the process ends, with a diagnosis after each validation; whether Ctrl-C did."""
+def _follow(run: Run, pid: int, num_said: int) -> bool:
+    """Pass events to the watcher until the process ends, with a diagnosis after each validation; whether Ctrl-C did.
+
+    The first `num_said` are of earlier processes, whose notes were said then.
+    """
     seen, interrupts, ended = 0, 0, False
     live = LiveDiagnosis(run.job, run.run_dir.name)
     while True:
@@ -525,7 +529,8 @@ def _follow(run: Run, pid: int) -> bool:
                     return interrupts > 0
                 is_new, seen = event is None or number > seen, max(seen, number)
                 if is_new:
-                    run.watcher.event(event)
+                    if event is None or event["kind"] != "note" or number > num_said:
+                        run.watcher.event(event)
                     _diagnose_live(run.run_dir, live, event)
                 ended = not is_alive(pid)  # one more reading after its end, for its last words
         except KeyboardInterrupt:

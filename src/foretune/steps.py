@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,6 +14,7 @@ from foretune import __version__
 from foretune.config.job import PREFERENCE_METHODS, JobConfig
 from foretune.config.read import ResolvedJob
 from foretune.config.write import job_toml
+from foretune.data.token_shards import are_tokens_ready
 from foretune.errors import ForetuneError, NotFound
 from foretune.records.audit import AuditRecord
 from foretune.records.base import Record, write_atomically
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from foretune.audit.audit import Check
     from foretune.data.samples import Sample
     from foretune.data.tokenizer import Tokenizer
+    from foretune.plan.auto import AutoJob, Draft
     from foretune.plan.lengths import Lengths
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Silent",
     "Watcher",
     "audit_run",
+    "auto_run",
     "borrow_run",
     "collect_run",
     "create_job_run",
@@ -54,6 +57,7 @@ __all__ = [
     "observe_run",
     "plan_run",
     "reconcile_run",
+    "set_shown",
 ]
 
 PACKED_ROW_TOKENS = 1024  # longest row of packed text where neither job nor model says
@@ -131,9 +135,22 @@ class Run:
         folder = resolve_base(self.job.base, self.folder)
         return base_config(folder), Tokenizer.from_folder(folder)
 
+    def usual_system(self) -> str:
+        """The system message that the run was trained with: the job's, or the first sample's."""
+        if self.job.data.system or are_tokens_ready(self.job.data.path, self.folder):
+            return self.job.data.system
+        first = next(iter(self.split("train")), None)
+        messages = first.messages if first is not None else ()
+        return messages[0].content if messages and messages[0].role == "system" else ""
 
-def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None = None, parent: str = "") -> Path:
-    """A run folder with `job.toml` and `resolved.json`; `source` is the job file as the user wrote it."""
+
+def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None = None) -> Path:
+    """A run folder with `job.toml` and `resolved.json`; `source` is the job file as the user wrote it.
+
+    Its parent is the run that the job names, else the one whose adapter it trains on.
+    """
+    base_adapter = resolved.job.train.advanced.base_adapter
+    further = Path(base_adapter).name if ResolvedRecord.exists(runs_dir / base_adapter) else ""
     run_dir = create_run(runs_dir, resolved.job.name)
     record = ResolvedRecord(
         run_id=run_dir.name,
@@ -143,7 +160,8 @@ def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None
         origins=dict(resolved.origins),
         folder=str(resolved.folder.resolve()),
         primary_metric=resolved.job.evaluate.primary_metric,
-        parent=parent,
+        parent=resolved.job.parent or further,
+        source=str(source) if source is not None and source.is_file() else "",
     )
     record.write(run_dir)
     if source is not None and source.is_file():
@@ -156,25 +174,29 @@ def create_job_run(resolved: ResolvedJob, *, runs_dir: Path, source: Path | None
 def collect_run(run: Run) -> DatasetRecord:
     """Read and split the data, then write into `resolved.json` what follows from it: the metric that decides."""
     from foretune.collect.collect import collect
-    from foretune.evaluate.preflight import check_evaluation
+    from foretune.data.mix import own_samples
+    from foretune.evaluate.preflight import check_evaluation, check_scorers
 
     check_evaluation(run.job, run.folder)
     record = collect(
         run.job, folder=run.folder, runs_dir=run.runs_dir, run_dir=run.run_dir, sources_dir=run.sources_dir
     )
-    _fix_metric(run)
+    metric = _fix_metric(run)
+    check_scorers(run.job, metric, own_samples(run.split("train")), _held_out(run), run.folder, record.task)
     return record
 
 
-def _fix_metric(run: Run) -> None:
+def _fix_metric(run: Run) -> str:
     """Fix the primary metric before anything is trained: the job's, or the one that fits the targets."""
+    from foretune.data.mix import own_samples
     from foretune.evaluate.metrics import choose_primary_metric
 
-    metric = choose_primary_metric(run.job, run.split("train"))
+    metric = choose_primary_metric(run.job, own_samples(run.split("train")))
     why = "set in the job" if run.job.evaluate.primary_metric else "by what the targets look like"
     resolved = ResolvedRecord.read(run.run_dir)
     derived = {**resolved.derived, "primary_metric": f"{metric} ({why})"}
     resolved.model_copy(update={"primary_metric": metric, "derived": derived}).write(run.run_dir)
+    return metric
 
 
 def audit_run(run: Run) -> AuditRecord:
@@ -232,10 +254,10 @@ def measure_base_run(run: Run, *, ask_again: bool) -> FailuresRecord:
     )
 
 
-def decide_run(run: Run, *, project: Path | None = None, job: str = "") -> ProcedureRecord:
+def decide_run(run: Run, *, project: Path | None = None) -> ProcedureRecord:
     """Should we fine-tune: the gates over what is measured in the run and what the project file says, recorded.
 
-    `project`: the project file; None = `project.toml` beside the job, where there is one. `job` stands in commands.
+    `project`: the project file; None = `project.toml` beside the job, where there is one.
     """
     from foretune.plan.decision import PROJECT_FILE
     from foretune.plan.measurements import measured_in
@@ -244,14 +266,14 @@ def decide_run(run: Run, *, project: Path | None = None, job: str = "") -> Proce
 
     file = project or run.folder / PROJECT_FILE
     told = read_project(file) if project is not None or file.is_file() else Project()
-    dataset = DatasetRecord.read(run.run_dir)
+    dataset, resolved = DatasetRecord.read(run.run_dir), ResolvedRecord.read(run.run_dir)
     record = procedure(
         measured_in(run.run_dir, told),
         run_id=run.run_dir.name,
         base=run.job.base,
         dataset_version=dataset.version,
-        metric=ResolvedRecord.read(run.run_dir).primary_metric,
-        job=job,
+        metric=resolved.primary_metric,
+        job=resolved.job_file,
     )
     record.write(run.run_dir)
     return record
@@ -277,6 +299,25 @@ def plan_run(run: Run, *, probe: bool) -> PlanRecord:
     if again:
         run.watcher.note(again)
     return record
+
+
+def auto_run(run: Run, draft: Draft) -> AutoJob:
+    """Collect the rows of a draft job, and choose what follows from their number, the base and this machine."""
+    from foretune.audit.checks.sizes import num_rows
+    from foretune.audit.subject import Subject
+    from foretune.plan.auto import auto_job, rough_lengths
+
+    dataset = collect_run(run)
+    splits = {name: run.split(name) for name in dataset.splits}
+    if draft.base.folder is None:
+        lengths = rough_lengths(run.job, splits)
+    else:
+        config, tokenizer = run.base()
+        lengths = lengths_of(run.job, splits, tokenizer, is_seq2seq=bool(config.get("is_encoder_decoder")))
+    metric = ResolvedRecord.read(run.run_dir).primary_metric
+    too_few = num_rows(Subject(splits, task=dataset.task, tokenizer=None, max_seq_len=0))
+    warnings = [*dataset.warnings, *(f"{finding.title}; better: {finding.fix}" for finding in too_few)]
+    return auto_job(draft, lengths, metric=metric, warnings=warnings)
 
 
 def _probed(run: Run, calculated: PlanRecord) -> ProbeRecord | None:
@@ -415,6 +456,30 @@ def evaluate_run(run: Run, *, reuse_test: bool) -> EvaluationRecord:
     )
 
 
+def _held_out(run: Run) -> list[Sample]:
+    return [*run.split("validation"), *run.split("test")]
+
+
+def set_shown(run: Run, settings: Mapping[str, Any]) -> Run:
+    """The trained run with settings of what is shown beside its verdict, checked and written into `resolved.json`.
+
+    Raises ConfigError for a setting that decides, and what the first check before training would.
+    """
+    from foretune.data.mix import own_samples
+    from foretune.evaluate.later import with_shown
+    from foretune.evaluate.preflight import check_evaluation, check_scorers
+
+    resolved = ResolvedRecord.read(run.run_dir)
+    job = with_shown(run.job, settings, resolved.primary_metric)
+    check_evaluation(job, run.folder)
+    train = own_samples(run.split("train"))
+    task = DatasetRecord.read(run.run_dir).task
+    check_scorers(job, resolved.primary_metric, train, _held_out(run), run.folder, task)
+    origins = {**resolved.origins, **dict.fromkeys(settings, "after training")}
+    resolved.model_copy(update={"job": job.model_dump(mode="json"), "origins": origins}).write(run.run_dir)
+    return replace(run, job=job)
+
+
 def observe_run(run: Run, *, quick: bool = False) -> EvidenceRecord | None:
     """Probe a trained run into `evidence.json`; None, with a note, where that cannot be done.
 
@@ -450,10 +515,18 @@ def _is_observed(run_dir: Path) -> bool:
     return evidence.stat().st_mtime >= newest
 
 
-def diagnose_run(run: Run, *, probe: bool = True, quick: bool = False) -> DiagnosisRecord:
-    """Look for failure modes in the records; with `probe` the run is probed first where it was not since it ended."""
+def diagnose_run(run: Run, *, probe: bool = True, quick: bool = False, reword: str = "") -> DiagnosisRecord:
+    """Look for failure modes in the records; with `probe` the run is probed first where it was not since it ended.
+
+    `reword`: ask it its samples in other words too, by `rules` or by the model `URL#MODEL`; "" = not.
+    """
     from foretune.diagnose.diagnose import diagnose
 
     if probe and TrainingRecord.exists(run.run_dir) and not _is_observed(run.run_dir):
         observe_run(run, quick=quick)
+    if reword:
+        from foretune.evaluate.reworded import measure_reworded
+
+        folders = {"run_dir": run.run_dir, "runs_dir": run.runs_dir, "folder": run.folder}
+        measure_reworded(run.job, **folders, by=reword, quick=quick, on_progress=run.watcher.progress)
     return diagnose(run.job, run_dir=run.run_dir)

@@ -57,7 +57,9 @@ def show_count(count: float) -> str:
 
 
 def show_range(low: float, high: float) -> str:
-    """A range of durations in one unit where both fit it: `58-71 s`, `4 min 10 s to 5 min`."""
+    """A range of durations in one unit where both fit it: `58-71 s`, `4 min 10 s to 5 min`; `0.0 s` of equal ends."""
+    if show_seconds(low) == show_seconds(high):
+        return show_seconds(high)
     if high < 60:
         digits = 1 if high < 10 else 0
         return f"{low:.{digits}f}-{high:.{digits}f} s"

@@ -25,7 +25,7 @@ from foretune.records.audit import Finding
 from foretune.records.base import Record
 from foretune.records.diagnosis import DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord
-from foretune.records.events import read_events
+from foretune.records.events import EventLog, read_events
 from foretune.records.plan import PlanRecord
 from foretune.records.run import run_pid, run_state
 from foretune.records.training import TrainingRecord
@@ -237,6 +237,26 @@ def test_ctrl_c_stops_training_with_a_checkpoint_and_resume_goes_on(
     assert run_stages(run_dir, watcher=watcher).state == "done"
     assert watcher.lines[:2] == ["train starts", "step 1"] and "step 8" in watcher.lines
     assert DiagnosisRecord.exists(run_dir)
+
+
+def test_notes_of_earlier_starts_are_not_said_again(
+    steps: dict[str, Record], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listener(Notebook):
+        def event(self, event: Mapping[str, Any] | None) -> None:
+            super().event(event)
+            if event is not None and event["kind"] == "note":
+                self.lines.append(str(event["message"]))
+
+    use_stand_in_trainer(monkeypatch, "finish")
+    with EventLog(run_dir) as log:
+        log.add("train_start", step=0, planned_steps=8)
+        log.add("step", step=1, loss=3.0, tokens=100, seconds=0.01)
+        log.add("note", message="step-000001: the file is damaged")
+    watcher = Listener()
+    assert run_stages(run_dir, watcher=watcher).state == "done"
+    assert "step 1" in watcher.lines and "step 8" in watcher.lines  # steps count for the curve
+    assert not any("damaged" in line for line in watcher.lines)
 
 
 class Impatient(Notebook):

@@ -51,7 +51,12 @@ def _claims(record: EvaluationRecord) -> list[RenderableType]:
             f"{claim.n:,}",
             claim.verdict.replace("_", " "),
         )
-    return [table, ""]
+    short = [
+        f"[dim]{escape(system_name(claim.system))}: only {claim.n:,} of {record.n:,} samples are compared[/]"
+        for claim in record.claims
+        if claim.n < record.n
+    ]
+    return [table, *short, ""]
 
 
 def _prices(record: EvaluationRecord) -> list[RenderableType]:
@@ -70,6 +75,7 @@ def _judge(judge: JudgeResult) -> list[RenderableType]:
     lines: list[RenderableType] = [
         f"{name}: {judge.wins} for, {judge.losses} against, {judge.ties} equal, {judge.inconsistent} turned with the "
         f"order; preference {judge.preference:+.2f} (95 % {judge.ci_low:+.2f} to {judge.ci_high:+.2f}), n = {judge.n}"
+        + (f"; {judge.num_missing} more pairs are missing, so it says little" if judge.num_missing else "")
     ]
     if judge.corrected is not None:
         kappa = "unknown" if judge.agreement is None else f"{judge.agreement:.2f}"

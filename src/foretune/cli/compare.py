@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,7 @@ def command(
     baseline: Annotated[str, typer.Option("--baseline", help="Variant of the traffic to compare with.")] = "",
     primary: Annotated[str, typer.Option("--primary", help="Outcome that decides.")] = "",
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Keep comparison.json here.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a page too.")] = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FOLDER", help="Plan a split test: write experiment.json here.")
     ] = None,
@@ -62,6 +64,7 @@ def command(
     \b
     Examples:
       foretune compare run-001 run-002
+      foretune compare run-001 run-002 --html compare.html
       foretune compare --outcomes outcomes.csv --baseline control
       foretune compare --outcomes outcomes.csv --experiment test1
     """
@@ -69,6 +72,17 @@ def command(
     from foretune.compare.compare import compare
     from foretune.records.run import find_system
 
+    names = {"--candidate": candidate, "--smallest": smallest, "--rate": rate, "--users-a-day": users_a_day}
+    _check_fitting(
+        {name: bool(value) for name, value in names.items()},
+        {"--metric": bool(metric)},
+        {"--baseline": bool(baseline), "--primary": bool(primary)},
+        {"--experiment": experiment is not None},
+        {"--out": out is not None, "--html": html is not None},
+        has_runs=bool(runs),
+        has_traffic=outcomes is not None,
+        has_plan=plan is not None,
+    )
     if plan is not None:
         return _plan(plan, outcomes, baseline, candidate, primary, smallest, (rate, users_a_day))
     record = compare(
@@ -81,19 +95,53 @@ def command(
         folder=out,
     )
     document = {"command": "compare", "comparison": record.as_dict()}
-    return Answer(document, comparison_shown(record), next=_next(record, outcomes, experiment))
+    shown = comparison_shown(record)
+    if html is not None:
+        from foretune.ui.compared import write_comparison_page
+
+        shown += ["", f"Wrote {write_comparison_page(html, record)}"]
+    return Answer(document, shown, next=_next(record, runs or (), outcomes, experiment))
 
 
 command.__name__ = "compare"
 
 
-def _next(record: ComparisonRecord, outcomes: Path | None, experiment: Path | None) -> str:
-    """The report of the last run, or the next look at the traffic."""
+def _check_fitting(
+    of_plan: dict[str, bool],
+    of_runs: dict[str, bool],
+    of_traffic: dict[str, bool],
+    of_experiment: dict[str, bool],
+    of_result: dict[str, bool],
+    *,
+    has_runs: bool,
+    has_traffic: bool,
+    has_plan: bool,
+) -> None:
+    """Raise ConfigError for an option that would change nothing here, instead of leaving it out without a word."""
+    is_planned = of_experiment["--experiment"]
+    wrong = [
+        (of_plan, not has_plan, "is part of a plan", PLAN_EXAMPLE),
+        (of_runs, not has_runs, "compares runs, and none is given", "foretune compare RUN RUN --metric NAME"),
+        (of_traffic, not (has_traffic or has_plan), "speaks of split traffic", "--outcomes FILE"),
+        (of_traffic, is_planned, "is fixed by the plan of --experiment", "leave it out, or compare without the plan"),
+        (of_experiment, not has_traffic, "needs the log of its traffic", "--outcomes FILE"),
+        ({"RUN": has_runs, **of_result}, has_plan, "has no part in a plan", "leave it out"),
+    ]
+    for given, is_wrong, why, fix in wrong:
+        named = [name for name, is_given in given.items() if is_given]
+        if named and is_wrong:
+            raise ConfigError(f"{named[0]} {why}", fix=fix)
+
+
+def _next(record: ComparisonRecord, runs: Sequence[str], outcomes: Path | None, experiment: Path | None) -> str:
+    """The report of the last run, or the next look at the traffic; nothing once every test is decided."""
     if outcomes is None:
         return f"foretune report {record.offline.variants[-1].run_id}" if record.offline else ""
     if experiment is None:
         return _planning(record, outcomes)
-    return f"foretune compare --outcomes {outcomes} --experiment {experiment}"
+    if all(result.status == "decided" and not result.rollback for result in record.online):
+        return f"foretune report {record.offline.variants[-1].run_id}" if record.offline else ""
+    return " ".join(["foretune compare", *runs, f"--outcomes {outcomes} --experiment {experiment}"])
 
 
 def _planning(record: ComparisonRecord, outcomes: Path) -> str:

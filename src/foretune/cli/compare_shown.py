@@ -153,7 +153,7 @@ def _guards(result: OnlineResult) -> list[RenderableType]:
             _number(effect.baseline_mean),
             _number(effect.candidate_mean),
             _interval(effect),
-            f"{guard.margin:.3g}",
+            "–" if guard.status == "no data" else f"{guard.margin:.3g}",
             f"[{GUARD_STYLE[guard.status]}]{guard.status}[/]",
         )
     return ["", table]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foretune.cli.face import DEFAULT_RUNS, LATEST, Answer, Debug, Json, ReuseTest, Run, RunsDir, Yes
+from foretune.cli.face import DEFAULT_RUNS, LATEST, Answer, Debug, Json, ReuseTest, Run, RunsDir, Yes, parsed_settings
 from foretune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-WAYS = ("--rate", "--export-ratings", "--import-ratings", "--learning-curve", "--cross-fit")
+WAYS = ("--rate", "--export-ratings", "--import-ratings", "--learning-curve", "--cross-fit", "--set")
 
 
 def command(
     run: Run = LATEST,
     reuse_test: ReuseTest = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Show more beside the verdict, such as evaluate.scorers."),
+    ] = None,
     rate: Annotated[bool, typer.Option("--rate", help="Rate pairs of answers blind, by the keyboard.")] = False,
     rater: Annotated[
         str, typer.Option("--rater", metavar="NAME", help="Who rates; empty = the name of this account.")
@@ -51,19 +55,22 @@ def command(
 ) -> Answer:
     """Compare a run with its prompted base.
 
-    On the sealed test split, with intervals; a second look at the same split needs --reuse-test.
+    On the sealed test split, with intervals; a second look at the same split
+    needs --reuse-test. --set adds to what is shown beside the verdict: the
+    answers, the look and the verdict stay.
 
     \b
     Examples:
       foretune evaluate
       foretune evaluate json-extract-001 --reuse-test
+      foretune evaluate json-extract-001 --set 'evaluate.scorers=["rouge_l"]'
       foretune evaluate json-extract-001 --rate --rater anna
       foretune evaluate json-extract-001 --learning-curve
       foretune evaluate json-extract-001 --cross-fit 10
     """
     from foretune.records.run import find_run
 
-    _check_one_way(rate, export_ratings, import_ratings, learning_curve, cross_fit)
+    _check_one_way(rate, export_ratings, import_ratings, learning_curve, cross_fit, settings)
     run_dir = find_run(runs_dir, run)
     if learning_curve:
         return _curve(run_dir, yes=yes)
@@ -71,7 +78,9 @@ def command(
         return _cross_fit(run_dir, cross_fit, yes=yes)
     if rate or export_ratings is not None or import_ratings is not None:
         return _ratings(run_dir, rater or _account(), marks, export_ratings, import_ratings)
-    answer = _verdict(run_dir, runs_dir, reuse_test)
+    answer = _verdict(run_dir, runs_dir, reuse_test, parsed_settings(settings))
+    if settings:
+        return answer
     wanted = _wanted_folds(run_dir)
     return _with(answer, _cross_fit(run_dir, wanted, yes=yes)) if wanted else answer
 
@@ -85,13 +94,14 @@ def _check_one_way(*given: object) -> None:
         raise ConfigError(f"{named[0]} and {named[1]} exclude each other", fix=f"leave {named[1]} out")
 
 
-def _verdict(run_dir: Path, runs_dir: Path, reuse_test: bool) -> Answer:
+def _verdict(run_dir: Path, runs_dir: Path, reuse_test: bool, settings: dict[str, Any]) -> Answer:
     from foretune import api
     from foretune.cli.show import evaluation_shown
     from foretune.cli.under_way import watching
 
     with watching() as watcher:
-        record = api.evaluate(run_dir, runs_dir=runs_dir, reuse_test=reuse_test, on_progress=watcher.progress)
+        options: dict[str, Any] = {"reuse_test": reuse_test, "settings": settings, "on_progress": watcher.progress}
+        record = api.evaluate(run_dir, runs_dir=runs_dir, **options)
     document = {
         "command": "evaluate",
         "run_id": run_dir.name,
@@ -169,6 +179,7 @@ def _with(first: Answer, second: Answer) -> Answer:
 
 
 def _cross_fit(run_dir: Path, num_folds: int, *, yes: bool) -> Answer:
+    from foretune.cli.tables import system_name
     from foretune.cli.under_way import approval, watching
     from foretune.evaluate.cross_fit import CROSS_FIT_FOLDER, measure_cross_fit
     from foretune.journey import train_part
@@ -190,6 +201,8 @@ def _cross_fit(run_dir: Path, num_folds: int, *, yes: bool) -> Answer:
     shown: list[RenderableType] = [
         f"cross-fitted, {record.num_folds} parts, {record.n:,} samples: [bold]{record.verdict.replace('_', ' ')}[/]",
         record.reason,
+        f"{record.metric}: {system_name(record.baseline)} {record.baseline_score.value:.3f}, "
+        f"{system_name('fine_tuned')} {record.candidate_score.value:.3f}",
         f"[dim]the smallest difference that these samples show: {record.smallest_visible_difference:.1%}[/]",
     ]
     return Answer(document, shown, next=f"foretune diagnose {run_dir.name}")

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from foretune.cli.face import console
+from foretune.records.dataset import DatasetRecord
 from foretune.records.plan import PlanRecord
 from foretune.units import show_range, show_seconds, show_usd
 
@@ -149,7 +150,7 @@ class TrainingState:
             parts.append(f"{self.tokens_per_second:,.0f} tok/s")
         eta = self.eta_seconds
         if eta is not None:
-            parts.append(f"ETA {_eta(*eta)}")
+            parts.append(f"ETA {show_range(*eta)}")
         if self.price_per_hour_usd:
             parts.append(show_usd(self.cost_usd))
         for dispensable in ("eval ", "ETA ", "loss "):
@@ -161,11 +162,6 @@ class TrainingState:
 def _t90(degrees: int) -> float:
     """95 % quantile of Student's t, to first order (Abramowitz and Stegun 26.7.5): within 3 % from 4 degrees up."""
     return Z + (Z**3 + Z) / (4 * degrees)
-
-
-def _eta(low: float, high: float) -> str:
-    """One duration where both ends read the same."""
-    return show_seconds(low) if show_seconds(low) == show_seconds(high) else show_range(low, high)
 
 
 def _number(value: Any) -> float:
@@ -182,6 +178,7 @@ class ConsoleWatcher:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
+        self._began = time.time()
         self._shown: set[str] = set()  # a resumed run says again what it said at its start
         self._run = ""  # in training
 
@@ -201,6 +198,8 @@ class ConsoleWatcher:
         if self._console.is_terminal:
             self._console.print(" " * (MAX_COLUMNS - 1), end="\r")
         self._console.print(f"[green]{stage:9}[/] {one_line(record)}  [dim]{show_seconds(seconds)}[/]")
+        for warning in record.warnings if isinstance(record, DatasetRecord) else ():
+            self.note(warning)
 
     def event(self, event: Mapping[str, Any] | None) -> None:
         """Move the bar, or print a line when the last is old enough."""
@@ -214,8 +213,8 @@ class ConsoleWatcher:
                 total=self._state.planned_steps or None,
                 description=self._state.line(),
             )
-        elif event is None or event["kind"] != self._state.beat:
-            return
+        elif event is None or event["kind"] != self._state.beat or event.get("time", math.inf) < self._began:
+            return  # of an earlier start: the state has it, and nobody waits for it
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(self._state.line(), markup=False)

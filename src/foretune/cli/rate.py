@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ def rate(run_dir: Path, rater: str, criteria: Sequence[str], *, read_key: ReadKe
         add_ratings(run_dir, rating)
         num_rated += 1
     is_blind = bool(waiting(queue, read_ratings(run_dir), rater))
-    return _summary(run_dir, queue, {"num_new": num_rated}, is_blind=is_blind)
+    return _summary(run_dir, queue, {"num_new": num_rated}, blind_rater=rater if is_blind else "")
 
 
 def export_ratings(run_dir: Path, rater: str, criteria: Sequence[str], target: Path) -> Answer:
@@ -69,7 +70,8 @@ def export_ratings(run_dir: Path, rater: str, criteria: Sequence[str], target: P
     writer.writeheader()
     writer.writerows(_row(queue, pair, rater) for pair in pairs)
     write_atomically(target, ("\ufeff" + text.getvalue()).encode("utf-8", "replace"))
-    shown = [f"{len(pairs):,} pairs for {rater}: fill the column `better` with a, b or tie, and marks of 1 to 5"]
+    told = ", and the marks with 1 to 5" if criteria else ""
+    shown = [f"{len(pairs):,} pairs for {rater}: fill the column `better` with a, b or tie{told}"]
     document = {"command": "evaluate", "run_id": run_dir.name, "path": str(target), "num_pairs": len(pairs)}
     return Answer(document, shown, next=f"foretune evaluate {run_dir.name} --import-ratings {target}")
 
@@ -80,7 +82,7 @@ def import_ratings(run_dir: Path, criteria: Sequence[str], source: Path) -> Answ
     from foretune.records.ratings import add_ratings
 
     queue = open_queue(run_dir)
-    known = {rating_item(queue.run_id, pair.sample_id): pair.sample_id for pair in queue.pairs}
+    known: dict[str, dict[str, str]] = {}  # rater -> item -> sample
     ratings: list[Rating] = []
     faults: list[str] = []
     num_empty = 0
@@ -89,7 +91,10 @@ def import_ratings(run_dir: Path, criteria: Sequence[str], source: Path) -> Answ
         if not cells.get("better"):
             num_empty += 1
             continue
-        found = _imported(queue, known, cells, criteria)
+        rater = cells.get("rater", "")
+        if rater not in known:
+            known[rater] = {rating_item(queue.run_id, pair.sample_id, rater): pair.sample_id for pair in queue.pairs}
+        found = _imported(queue, known[rater], cells, criteria)
         if isinstance(found, str):
             faults.append(f"{source}:{line}: {found}")
         else:
@@ -181,7 +186,7 @@ def _row(queue: Queue, pair: Pair, rater: str) -> dict[str, str]:
     first, second = _sides(queue, pair, rater)
     texts = {"request": pair.question, "answer_a": first, "answer_b": second}
     return {
-        "item": rating_item(queue.run_id, pair.sample_id),
+        "item": rating_item(queue.run_id, pair.sample_id, rater),
         "rater": rater,
         **{name: f"'{text}" if text.startswith(FORMULA) else text for name, text in texts.items()},
     }
@@ -190,10 +195,10 @@ def _row(queue: Queue, pair: Pair, rater: str) -> dict[str, str]:
 def _imported(queue: Queue, known: dict[str, str], cells: dict[str, str], criteria: Sequence[str]) -> Rating | str:
     """The vote of a row, or what is wrong with it."""
     item, rater, better = cells.get("item", ""), cells.get("rater", ""), cells["better"].lower()
-    if item not in known:
-        return f"item {item!r} is no pair of run {queue.run_id}"
     if not rater:
         return "no rater, expected the name that the table was written for"
+    if item not in known:
+        return f"item {item!r} is no pair of run {queue.run_id} for rater {rater!r}, whom the table must be written for"
     if better not in KEYS and better != "tie":
         return f"better is {better!r}, expected a, b or tie"
     marks: dict[str, int] = {}
@@ -250,22 +255,23 @@ def _terminal_key() -> str:
         termios.tcsetattr(handle, termios.TCSADRAIN, before)
 
 
-def _summary(run_dir: Path, queue: Queue, document: dict[str, Any], *, is_blind: bool = False) -> Answer:
-    """What all votes say; a rater who is not through yet hears how many there are, and nothing of the sides."""
+def _summary(run_dir: Path, queue: Queue, document: dict[str, Any], *, blind_rater: str = "") -> Answer:
+    """What all votes say; `blind_rater`, who is not through yet, hears how many there are, and nothing of the sides."""
     from foretune.evaluate.rating import summarise
     from foretune.records.ratings import read_ratings
 
     record = summarise(queue, read_ratings(run_dir), _judged(run_dir))
     record.write(run_dir)
     document = {"command": "evaluate", "run_id": run_dir.name, **document, "ratings": record.as_dict()}
-    if is_blind:
+    if blind_rater:
         document["ratings"] = {name: document["ratings"][name] for name in ("num_pairs", "num_rated", "num_votes")}
-    return Answer(document, _progress(record) if is_blind else _shown(record), next=_next(record, is_blind))
+    return Answer(document, _progress(record) if blind_rater else _shown(record), next=_next(record, blind_rater))
 
 
-def _next(record: RatingsRecord, is_blind: bool) -> str:
-    is_open = is_blind or (record.votes_needed and record.num_rated < record.num_pairs)
-    return f"foretune evaluate {record.run_id} --rate" if is_open else f"foretune report {record.run_id}"
+def _next(record: RatingsRecord, blind_rater: str) -> str:
+    is_open = blind_rater or (record.votes_needed and record.num_rated < record.num_pairs)
+    who = f" --rater {shlex.quote(blind_rater)}" if blind_rater else ""
+    return f"foretune evaluate {record.run_id} --rate{who}" if is_open else f"foretune report {record.run_id}"
 
 
 def _judged(run_dir: Path) -> dict[str, float]:

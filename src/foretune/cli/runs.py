@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foretune.cli import why
+from foretune.cli import lineage, why
 from foretune.cli.face import (
     DEFAULT_RUNS,
     LATEST,
@@ -180,8 +180,9 @@ def stop_command(
     run_dir = find_run(runs_dir, run)
     stopped = api.stop(run_dir, runs_dir=runs_dir, abort=abort)
     document = {"command": "runs stop", "run_id": run_dir.name, "stopped": stopped}
-    said = f"run {run_dir.name} " + ("stopped" if stopped else "was not under way")
-    return Answer(document, [said], next=f"foretune runs resume {run_dir.name}")
+    info = api.run_info(run_dir)
+    what = "was not under way" if not stopped else "came to its end" if info.state == "trained" else "stopped"
+    return Answer(document, [f"run {run_dir.name} {what}"], next=_next(info))
 
 
 def _plain(info: RunInfo) -> dict[str, Any]:
@@ -208,9 +209,12 @@ def _next(info: RunInfo) -> str:
         return f"foretune runs watch {name}"
     if info.state == "evaluated":
         return f"foretune report {name}"
+    if info.state == "failed":
+        return f"foretune runs why {name}"
     if info.state == "trained":
         return f"foretune {'evaluate' if DatasetRecord.exists(info.run_dir) else 'chat'} {name}"
     return f"foretune runs resume {name}"
 
 
+app.command("lineage")(lineage.command)
 app.command("why")(why.command)

@@ -19,6 +19,7 @@ from foretune.records.dataset import DatasetRecord
 from foretune.records.diagnosis import Cause, DiagnosisRecord
 from foretune.records.evaluation import EvaluationRecord, SystemResult
 from foretune.records.failures import FailuresRecord
+from foretune.records.parity import ParityRecord
 from foretune.records.plan import PlanRecord
 from foretune.records.training import TrainingRecord
 from foretune.units import show_bytes, show_count, show_range, show_seconds, show_usd
@@ -53,6 +54,8 @@ QUANTITIES = {
     "cost_usd": "cost",
 }
 BLOCKS = "▁▂▃▄▅▆▇█"
+WIDE_METRICS = 3  # that have room beside names of so many characters in 80 columns
+WIDE_NAME = 16
 
 
 # --- config ---------------------------------------------------------------------------------------------------------
@@ -228,6 +231,7 @@ def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> lis
         "speed": f"{record.tokens_per_second:,.0f} tokens/s",
         "took": show_seconds(record.seconds),
         "artefact": record.artefact,
+        **({"checked": _parity(record.parity)} if record.parity is not None else {}),
     }
     shown: list[RenderableType] = [facts_table(facts)]
     if len(record.train_curve) > 1:
@@ -243,9 +247,18 @@ def training_shown(record: TrainingRecord, *, with_warnings: bool = True) -> lis
     return shown
 
 
+def _parity(record: ParityRecord) -> str:
+    """The forms of the artefact that answer as the model in memory did, and those that do not."""
+    held, odd = ([one.form for one in record.forms if one.holds == wanted] for wanted in (True, False))
+    said = [f"{', '.join(held)}: as trained"] if held else []
+    return "; ".join([*said, *([f"{', '.join(odd)}: not as trained"] if odd else [])]) or "nothing to compare"
+
+
 def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
     """The verdict first, then the systems with intervals, what it rests on, and what never decides."""
-    names = list(dict.fromkeys([record.primary_metric, *(n for s in record.systems for n in s.metrics)]))[:3]
+    every = list(dict.fromkeys([record.primary_metric, *(n for s in record.systems for n in s.metrics)]))
+    widest = max((len(system_name(system.name)) for system in record.systems), default=0)
+    names = every[: WIDE_METRICS if widest <= WIDE_NAME else WIDE_METRICS - 1]
     table = plain_table("system", *[f">{name}" for name in names])
     for system in record.systems:
         table.add_row(_answered(system), *[_metric(system, name) for name in names])
@@ -263,11 +276,22 @@ def evaluation_shown(record: EvaluationRecord) -> list[RenderableType]:
     ]
     if record.n_needed:
         shown.append(f"a verdict would take about {record.n_needed:,} samples")
+    if len(every) > len(names):
+        shown.extend(["", _further_table(record, every[len(names) :])])
     if record.noisy:
         shown.extend(["", _noisy_table(record)])
     if record.general_skills:
         shown.extend(["", _skills_table(record)])
     return [*shown, *beside_shown(record), *([""] if record.warnings else []), *warning_lines(record.warnings)]
+
+
+def _further_table(record: EvaluationRecord, names: Sequence[str]) -> Table:
+    """The metrics that the first table has no room for, of the two systems that are compared."""
+    pair = [system for system in record.systems if system.name in (record.baseline, record.candidate)]
+    table = plain_table("further metric", *[f">{system_name(system.name)}" for system in pair])
+    for name in names:
+        table.add_row(escape(name), *[_metric(system, name) for system in pair])
+    return table
 
 
 def _answered(system: SystemResult) -> str:

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,17 @@ def sweep_shown(record: SweepRecord) -> list[RenderableType]:
     lines += [f"setting {one.number} failed: {escape(one.why)}" for one in record.settings if one.state == "failed"]
     if record.state == "budget":
         lines.append("the budget ended the sweep; the best setting so far was kept")
-    return lines
+    return [*lines, *_at_an_end(record.settings)]
+
+
+def _at_an_end(settings: Sequence[SettingResult]) -> Iterator[str]:
+    """A line on each number of the winner that is the least or the most of three or more tried."""
+    winner = next((one for one in settings if one.state == "winner"), None)
+    for name, best in winner.values.items() if winner is not None else ():
+        tried = {one.values[name] for one in settings if isinstance(one.values[name], (int, float))}
+        if len(tried) >= 3 and best in (min(tried), max(tried)):
+            which, where = ("largest", "above") if best == max(tried) else ("smallest", "below")
+            yield f"{_named(name)} {_short(best)} is the {which} tried: better ones may lie {where}"
 
 
 def _order(one: SettingResult) -> tuple[int, float, int]:
@@ -60,8 +71,12 @@ def _took(one: SettingResult) -> str:
 
 
 def _values(values: dict[str, Any]) -> str:
-    shown = (f"{name.rpartition('.')[2]} {_short(value)}" for name, value in values.items())
-    return escape(", ".join(shown)).replace("learning_rate", "lr")
+    return escape(", ".join(f"{_named(name)} {_short(value)}" for name, value in values.items()))
+
+
+def _named(name: str) -> str:
+    """The last part of a field's name, as short as a sweep takes it."""
+    return name.rpartition(".")[2].replace("learning_rate", "lr")
 
 
 def _short(value: Any) -> str:

@@ -71,10 +71,8 @@ def _next(record: PostMortemRecord) -> str:
 
 def _write(run_dir: Path, out: Path, record: PostMortemRecord) -> Path:
     """The run's job with the patch over it, its relative paths meaning the same from where it is written."""
-    import os
-
     from foretune.config import read_job
-    from foretune.config.settings import PATH_FIELDS, settings_of
+    from foretune.config.settings import moved_paths, settings_of
     from foretune.diagnose import apply_patch
     from foretune.records.base import write_atomically
     from foretune.records.run import JOB_FILE, ResolvedRecord
@@ -82,15 +80,13 @@ def _write(run_dir: Path, out: Path, record: PostMortemRecord) -> Path:
     if out.exists():
         raise ConfigError(f"{out} exists already", fix="--out ANOTHER.toml")
     if not record.patch:
-        raise ConfigError("no setting would mend this", fix=record.fixes[0] if record.fixes else "")
+        raise ConfigError("no single setting would mend this", fix=record.fixes[0] if record.fixes else "")
     resolved = ResolvedRecord.read(run_dir)
-    folder, wanted = Path(resolved.folder), settings_of(resolved.job)
-    for name in PATH_FIELDS:
-        value = str(wanted[name])
-        if value and not Path(value).is_absolute() and (folder / value).exists():
-            wanted[name] = os.path.relpath(folder / value, out.parent.resolve())
+    mended = settings_of(resolved.job) | record.patch
+    wanted = moved_paths(mended, Path(resolved.folder), out.parent)
     written = settings_of(read_job(run_dir / JOB_FILE).model_dump(mode="json"))
-    changed = {name: value for name, value in (wanted | record.patch).items() if value != written[name]}
+    changed = {name: value for name, value in wanted.items() if value != written[name]}
+    changed["parent"] = run_dir.name
     comment = f"# From run {run_dir.name}, changed against: {record.title}\n"
     write_atomically(out, comment + apply_patch((run_dir / JOB_FILE).read_text(encoding="utf-8"), changed))
     return out

@@ -20,6 +20,7 @@ from foretune.data.mix import mixed
 from foretune.data.noisy import write_noisy
 from foretune.data.split import Splits, floored_share, split_samples, without_copies
 from foretune.data.store import DatasetStore
+from foretune.data.targets import target_numbers
 from foretune.data.time_split import split_by_time
 from foretune.errors import ConfigError, DataError
 from foretune.records.dataset import DatasetRecord, DatasetSource
@@ -74,6 +75,8 @@ def collect(
     splits = _split(job, read, stratify=task == "classify")
     if read.general is not None:
         splits = _with_general(job, splits, read.general, tuple(sources_of([read.general], folder)), warnings)
+    if job.train.method == "regress":
+        target_numbers([sample for samples in splits.as_dict().values() for sample in samples])
     store = DatasetStore(runs_dir)
     version = store.save(splits)
     if job.data.advanced.noisy_test:

@@ -12,9 +12,24 @@ from foretune.collect.sources import SourceCard
 from foretune.collect.web import SystemClock, stamp
 from foretune.config.examples import example_job, example_named, examples
 from foretune.data.world.tasks import TEMPLATES, template_rows
-from foretune.errors import NotFound
+from foretune.errors import ConfigError, NotFound
+from foretune.records.base import write_atomically
 
-__all__ = ["template_files"]
+__all__ = ["template_files", "write_template"]
+
+
+def write_template(template: str, target: Path, *, num_rows: int | None = None, seed: int = 0) -> Path:
+    """Write the files of a template below `target`; the path of the job file.
+
+    Raises NotFound for an unknown template, ConfigError rather than overwrite anything.
+    """
+    files = template_files(template, target, num_rows=num_rows, seed=seed)
+    existing = [path for path in files if path.exists()]
+    if existing:
+        raise ConfigError(f"{existing[0]} exists already", fix=f"foretune init {template} ANOTHER_FOLDER")
+    for path, text in files.items():
+        write_atomically(path, text)
+    return target / "job.toml"
 
 
 def template_files(template: str, target: Path, *, num_rows: int | None = None, seed: int = 0) -> dict[Path, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from foretune.config.settings import settings_of
 from foretune.errors import ConfigError, DataError, NotFound
 from foretune.records.evaluation import ANSWERS_FILE, EvaluationRecord
 from foretune.records.run import ResolvedRecord
@@ -66,7 +67,8 @@ def read_variant(folder: Path, system: str = "") -> Variant:
     if not answers:
         asked = ", ".join(result.name for result in evaluation.systems)
         raise NotFound(f"{folder} has no answers of system {system!r}, expected one of {asked}", fix=f"{folder}:SYSTEM")
-    settings = _dotted(ResolvedRecord.read(folder).job) if ResolvedRecord.exists(folder) else {}
+    settings = settings_of(ResolvedRecord.read(folder).job) if ResolvedRecord.exists(folder) else {}
+    settings.pop("parent", None)  # tells where the job came from, not what it does
     return Variant(evaluation.run_id, evaluation.run_id, system, evaluation, answers, settings)
 
 
@@ -131,13 +133,3 @@ def _mean(repeats: list[dict[str, float]]) -> dict[str, float]:
 def _prompt(row: Mapping[str, Any]) -> str:
     turns = [str(message.get("content", "")) for message in row.get("messages", ()) if message.get("role") == "user"]
     return "\n".join(turns)
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _dotted(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

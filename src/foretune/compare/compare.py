@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from foretune.compare.answers import variants_of
 from foretune.compare.guards import DEFAULT_GUARDS, OUTCOME_KINDS, is_known_outcome, outcome_spec
 from foretune.compare.offline import compare_variants
@@ -20,6 +22,7 @@ from foretune.records.comparison import (
     Allocation,
     ComparisonRecord,
     Experiment,
+    OfflineClaim,
     OfflineResult,
     OnlineResult,
     RatioResult,
@@ -77,12 +80,13 @@ def guessed_experiment(outcomes: Outcomes, baseline: str = "", primary: str = ""
 
     Raises ConfigError where the baseline or the primary outcome cannot be told.
     """
-    names = outcomes.variants
+    names = outcomes.named_variants
     base = baseline or next((name for name in names if name.lower() in BASELINE_NAMES), "")
     if base not in names or len(names) < 2:
-        got = f"variants are {', '.join(names)}" + (f", baseline {baseline!r}" if baseline else "")
-        one_alone = "log the other variant too, under its own name (has it any traffic?)"
-        fix = f"--baseline {names[0]}" if len(names) > 1 else one_alone
+        got = f"variants are {', '.join(names) or 'not named'}" + (f", baseline {baseline!r}" if baseline else "")
+        too_few = "log the other variant too, under its own name (has it any traffic?)"
+        unnamed = "a column `variant` that says what each user was shown"
+        fix = f"--baseline {names[0]}" if len(names) > 1 else too_few if names else unnamed
         raise ConfigError(f"{got}: expected two or more, one of them the baseline", fix=fix)
     guards = tuple(guard for guard in DEFAULT_GUARDS if guard.name in outcomes.values and guard.name != primary)
     first = primary or next((name for name in OUTCOME_KINDS if name in outcomes.values), "")
@@ -90,7 +94,8 @@ def guessed_experiment(outcomes: Outcomes, baseline: str = "", primary: str = ""
         found = ", ".join(outcomes.values) or "none"
         raise ConfigError(f"no outcome to judge by; columns found: {found}", fix="--primary OUTCOME")
     shares = {name: 1 / len(names) for name in (base, *(name for name in names if name != base))}
-    start = datetime.fromtimestamp(float(outcomes.seconds_N[0]) // DAY_SECONDS * DAY_SECONDS, UTC)
+    is_named = np.array([bool(name) for name in outcomes.variants])[outcomes.variant_N]
+    start = datetime.fromtimestamp(float(outcomes.seconds_N[is_named][0]) // DAY_SECONDS * DAY_SECONDS, UTC)
     return Experiment(
         name="read from the log",
         baseline=base,
@@ -124,7 +129,8 @@ def _online(
 def _record(offline: OfflineResult | None, online: Online) -> ComparisonRecord:
     won_online = [result.candidate for result in online.results if result.verdict == "better"]
     primary = [claim for claim in offline.claims if claim.is_primary] if offline else []
-    won_offline = any(claim.verdict == "better" for claim in primary)
+    is_fixed = offline is None or not offline.chosen_after
+    won_offline = is_fixed and any(claim.verdict == "better" for claim in primary)
     return ComparisonRecord(
         state="proven" if won_online else "promising" if won_offline and not online.results else "not_proven",
         headline=_headline(offline, online.results, won_online),
@@ -144,16 +150,24 @@ def _headline(offline: OfflineResult | None, results: Sequence[OnlineResult], wo
         return next(f"{result.candidate}: {result.reason}" for result in results if result.candidate == won[0])
     if results:
         return f"{results[0].candidate}: {results[0].reason}"
-    first = next((claim for claim in offline.claims if claim.is_primary), None) if offline else None
+    first = _leading(offline)
     if first is None:
         return "Nothing was compared."
     more = " Production is the last test: split traffic." if first.verdict == "better" else ""
+    if offline is not None and offline.chosen_after:
+        more = f" A lead, no verdict: {offline.chosen_after} was fixed before training, {first.metric} was not."
     return f"{first.candidate} against {first.baseline} on {first.metric}: {first.reason}{more}"
+
+
+def _leading(offline: OfflineResult | None) -> OfflineClaim | None:
+    """The claim that is told first: of a candidate that is better, else of the first."""
+    primary = [claim for claim in offline.claims if claim.is_primary] if offline else []
+    return next((claim for claim in primary if claim.verdict == "better"), primary[0] if primary else None)
 
 
 def _gap(offline: OfflineResult | None, results: Sequence[OnlineResult]) -> str:
     """The difference on samples beside the difference in production; a gain that stays behind is named."""
-    claim = next((claim for claim in offline.claims if claim.is_primary), None) if offline else None
+    claim = _leading(offline)
     effect = next((result.primary for result in results if result.primary is not None), None)
     if claim is None or effect is None:
         return ""

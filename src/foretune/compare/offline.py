@@ -54,7 +54,8 @@ def compare_variants(
     baseline, candidates = variants[0], variants[1:]
     common = _common(variants)
     warnings: list[str] = []
-    primary = _primary(metric or baseline.evaluation.primary_metric, variants, common.ids, warnings)
+    fixed = baseline.evaluation.primary_metric
+    primary = _primary(metric, fixed, variants, common.ids, warnings)
     common = _with_metric(common, variants, primary)
     names = [name for name in _metrics(variants, common.ids) if name != primary]
     look = max(variant.evaluation.look for variant in variants)
@@ -74,6 +75,7 @@ def compare_variants(
         tested.append(_prefixed(compare_slices(members, rows_of), each.name if len(candidates) > 1 else ""))
     return OfflineResult(
         primary_metric=primary,
+        chosen_after="" if primary == fixed else fixed,
         n=len(common.ids),
         variants=_rows(variants, common.ids, [primary, *names]),
         claims=(*_claims(baseline, first, margin, hole), *_claims(baseline, others)),
@@ -122,20 +124,24 @@ def _with_metric(common: _Common, variants: Sequence[Variant], metric: str) -> _
     return _Common(ids, lacking)
 
 
-def _primary(wanted: str, variants: Sequence[Variant], ids: Sequence[str], warnings: list[str]) -> str:
+def _primary(asked: str, fixed: str, variants: Sequence[Variant], ids: Sequence[str], warnings: list[str]) -> str:
+    """The metric asked for, else the one fixed before training, else one that stands in for a metric of whole splits.
+
+    Raises DataError where the runs lack it.
+    """
     scored = {name for variant in variants for sample in ids for name in variant.answers[sample].scores}
     everywhere = [
         name for name in sorted(scored)
         if all(any(name in variant.answers[sample].scores for sample in ids) for variant in variants)
     ]  # fmt: skip
-    if wanted in everywhere:
-        return wanted
-    for name in FALLBACKS:
+    if (asked or fixed) in everywhere:
+        return asked or fixed
+    for name in FALLBACKS if not asked else ():
         if name in everywhere:
-            warnings.append(f"{wanted} has no score a sample, so the runs are compared on {name}")
+            warnings.append(f"{fixed} has no score a sample, so the runs are compared on {name}")
             return name
     found = ", ".join(everywhere) or "none"
-    raise DataError(f"no score of {wanted!r} for each sample in every run; found: {found}", fix="--metric NAME")
+    raise DataError(f"no score of {asked or fixed!r} for each sample in every run; found: {found}", fix="--metric NAME")
 
 
 def _metrics(variants: Sequence[Variant], ids: Sequence[str]) -> list[str]:

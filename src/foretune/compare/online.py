@@ -148,7 +148,7 @@ class _Said(NamedTuple):
 
 
 def _verdict(experiment: Experiment, looks: Looks, effect: OnlineEffect, guards: Judged, days: int) -> _Said:
-    seen = _said(effect)
+    seen = _said(effect, int(looks.decision.look) + 1 if int(looks.decision.by) == 1 else 0)
     if days < MIN_DAYS:
         return _Said("withheld", "inconclusive", f"Too early: {days} full days of at least {MIN_DAYS}; so far {seen}.")
     sign = int(looks.decision.sign)
@@ -242,11 +242,13 @@ def _units_needed(effect: Effect, margin: float, alpha: float) -> int:
     return math.ceil(2 * HYBRID_FACTOR * per_variant * (quantiles / difference) ** 2)
 
 
-def _said(effect: OnlineEffect) -> str:
+def _said(effect: OnlineEffect, day: int = 0) -> str:
+    """The effect in words; `day`: at the end of which day it was proven, 0 for now."""
     if effect.ci_low is None or effect.ci_high is None:
         users = ", ".join(f"{name} {count:,}" for name, count in effect.units.items())
         return f"too few users or events for an interval ({users}; at least 100 a variant, 10 events and non-events)"
     return (
         f"{effect.outcome} {effect.value:+.4g} ({effect.confidence:.3g} % interval {effect.ci_low:+.4g} to "
-        f"{effect.ci_high:+.4g}, {effect.baseline_mean:.4g} against {effect.candidate_mean:.4g})"
+        f"{effect.ci_high:+.4g}, {effect.baseline_mean:.4g} against {effect.candidate_mean:.4g}"
+        f"{f', day {day}' if day else ''})"
     )

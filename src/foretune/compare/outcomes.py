@@ -36,6 +36,8 @@ COLUMNS = {
 WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 BACKWARD_SECONDS = 60.0  # servers that log side by side are a few seconds out of order
 MAX_FAULTS = 20
+BACKWARDS = "clock went backwards"
+TWICE = "logged twice, counted once"
 
 
 class Event(NamedTuple):
@@ -66,6 +68,11 @@ class Outcomes:
     notes: tuple[str, ...] = ()
 
     @property
+    def named_variants(self) -> tuple[str, ...]:
+        """The variants that rows name; users of the time before the start have none yet."""
+        return tuple(name for name in self.variants if name)
+
+    @property
     def num_rows(self) -> int:
         """Rows that count."""
         return self.user_N.size
@@ -90,8 +97,9 @@ def read_outcomes(path: str | Path) -> Outcomes:
     """Read outcomes from `.csv`, `.jsonl` (plain rows or the gateway's request log) or `.sqlite` (table `outcomes`).
 
     Columns: time (ISO 8601 or seconds since 1970), user, variant, perhaps id, and either one column an outcome or
-    metric and value. A row without outcome is an exposure. An id logged twice counts once. Raises NotFound, or
-    DataError where a needed column is missing or no row can be used.
+    metric and value. A row without outcome is an exposure, one without variant belongs to the time before the start.
+    An id logged twice counts once. Raises NotFound, or DataError where a needed column is missing or no row can be
+    used.
     """
     file = Path(path)
     if not file.is_file():
@@ -126,7 +134,7 @@ def outcomes_of_rows(rows: Iterable[tuple[int, Mapping[str, Any]]], file: str = 
         if name in gateway:
             gateway[name].values["satisfaction"] = float(rating > 0)
         else:
-            log.counts["feedback without its request"] += 1
+            log.counts["of feedback without its request, left out"] += 1
     log.events.extend(gateway.values())
     return _arranged(log)
 
@@ -167,7 +175,7 @@ def _request(log: _Log, line: int, row: Mapping[str, Any], gateway: dict[str, Ev
         log.refuse(line, "a request that cannot be read", str(row.get("id", "")), "the gateway's own form")
         return
     if entry.id in gateway:
-        log.counts["logged twice"] += 1
+        log.counts[TWICE] += 1
         return
     key = _key(log, line, {"time": entry.time, "user": entry.user or entry.session, "variant": entry.variant})
     if key is None:
@@ -182,13 +190,13 @@ def _request(log: _Log, line: int, row: Mapping[str, Any], gateway: dict[str, Ev
 def _feedback(log: _Log, row: Mapping[str, Any], ratings: dict[str, float]) -> None:
     name, rating = str(row.get("id", "")), row.get("rating", 0)
     if isinstance(rating, int | float) and rating:
-        log.counts["logged twice"] += name in ratings
+        log.counts[TWICE] += name in ratings
         ratings[name] = float(rating)
 
 
 def _plain(log: _Log, line: int, row: Mapping[str, Any], seen: dict[Any, dict[str, Any]]) -> None:
     named = {name: _field(row, aliases) for name, aliases in COLUMNS.items()}
-    missing = [name for name in ("time", "user", "variant") if named[name] is None]
+    missing = [name for name in ("time", "user") if named[name] is None]
     if missing and not log.events and not log.faults:
         raise DataError(
             f"{log.file}:{line}: no column for {', '.join(missing)}, expected time, user, variant and outcomes",
@@ -198,8 +206,8 @@ def _plain(log: _Log, line: int, row: Mapping[str, Any], seen: dict[Any, dict[st
         (str(named["id"]), str(named["metric"])) if named["id"] not in (None, "") else tuple(map(str, row.values()))
     )
     if identity in seen:
-        log.counts["logged twice"] += 1
-        log.counts["logged twice with another content"] += dict(row) != seen[identity]
+        log.counts[TWICE] += 1
+        log.counts["logged twice with another content: the first counts"] += dict(row) != seen[identity]
         return
     key = _key(log, line, named)
     values = None if key is None else _values(log, line, row, named)
@@ -217,8 +225,8 @@ def _field(row: Mapping[str, Any], aliases: tuple[str, ...]) -> Any:
 
 def _key(log: _Log, line: int, named: Mapping[str, Any]) -> tuple[float, str, str] | None:
     user, variant = str(named["user"] or "").strip(), str(named["variant"] or "").strip()
-    if not user or not variant:
-        log.refuse(line, f"no {'user' if not user else 'variant'}", "", "an id in every row")
+    if not user:
+        log.refuse(line, "no user", "", "an id in every row")
         return None
     seconds = _seconds(named["time"])
     if seconds is None:
@@ -254,13 +262,19 @@ def _values(log: _Log, line: int, row: Mapping[str, Any], named: Mapping[str, An
         try:
             number = float(cell) if number is None else number
         except (TypeError, ValueError):
-            log.counts[f"text in column {name!r}, not read as an outcome"] += 1
+            log.counts[f"with text in column {name!r}, which is no outcome there"] += 1
             continue
         if not math.isfinite(number):
             log.refuse(line, f"{name} is not finite", str(cell), "a finite number or an empty cell")
             return None
         values[name.strip()] = number
     return values
+
+
+def _note(what: str, count: int) -> str:
+    if what == BACKWARDS:
+        return f"the clock went backwards {count:,} times; the rows were put in order of time"
+    return f"{count:,} row{'' if count == 1 else 's'} {what}"
 
 
 def _arranged(log: _Log) -> Outcomes:
@@ -270,14 +284,14 @@ def _arranged(log: _Log) -> Outcomes:
     seconds = np.array([event.seconds for event in log.events])
     backwards = int((np.diff(seconds) < -BACKWARD_SECONDS).sum())
     if backwards:
-        log.counts["the clock went backwards; rows were put in order of time"] = backwards
+        log.counts[BACKWARDS] = backwards
     order = np.argsort(seconds, kind="stable")
     events = [log.events[index] for index in order]
     users, user_N = np.unique([event.user for event in events], return_inverse=True)
     variants, variant_N = np.unique([event.variant for event in events], return_inverse=True)
     names = dict.fromkeys(name for event in events for name in event.values)
     values = {name: np.array([event.values.get(name, math.nan) for event in events]) for name in names}
-    notes = [f"{count:,} x {what}" for what, count in log.counts.items() if what not in ("read", "set aside") and count]
+    notes = [_note(what, count) for what, count in log.counts.items() if what not in ("read", "set aside") and count]
     return Outcomes(
         users=tuple(str(name) for name in users),
         variants=tuple(str(name) for name in variants),

@@ -73,6 +73,9 @@ def plan_experiment(
     """
     if smallest <= 0:
         raise ConfigError(f"the smallest difference is {smallest:g}, expected more than 0", fix="--smallest 0.03")
+    if candidate == baseline:
+        raise ConfigError(f"baseline and candidate are both {baseline!r}, expected two names", fix="--candidate NAME")
+    _check_rate(past, smallest, primary)
     spec = outcome_spec(primary).model_copy(update={"margin": smallest, "relative": False})
     difference = sign_of(spec) * smallest
     design = plan_split(past.mean, difference, past.users_per_day, deviation=past.deviation, share=share)
@@ -87,6 +90,23 @@ def plan_experiment(
         planned_units=max(FEWEST_UNITS, design.units_per_arm),
     )
     return Planned(experiment, design)
+
+
+def _check_rate(past: Past, smallest: float, primary: str) -> None:
+    """Raise ConfigError where what is known of a rate makes none."""
+    if past.deviation is not None:
+        return
+    if not 0 < past.mean < 1:
+        raise ConfigError(
+            f"the rate of {primary} is {past.mean:g}, expected a fraction between 0 and 1",
+            fix="--rate 0.6, or a log of the past where the outcome is no rate: --outcomes past.csv",
+        )
+    room = past.mean if outcome_spec(primary).better == "lower" else 1 - past.mean
+    if smallest > room:
+        raise ConfigError(
+            f"{primary} is {past.mean:.3g} now, so it can get better by {room:.3g} at most, not by {smallest:g}",
+            fix="--smallest 0.03",
+        )
 
 
 def read_experiment(folder: Path) -> Experiment:

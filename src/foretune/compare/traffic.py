@@ -117,23 +117,27 @@ def traffic_of(experiment: Experiment, outcomes: Outcomes, now: datetime) -> Tra
     ]
     listed = np.array([user in experiment.allow_list for user in outcomes.users])[outcomes.user_N]
     early, late = outcomes.seconds_N < start, outcomes.seconds_N > now.timestamp()
-    unknown = (arms < 0) & ~early
-    keep = ~(early | late | unknown | listed)
+    nameless = np.array([not name for name in outcomes.variants])[outcomes.variant_N] & ~early
+    unknown = (arms < 0) & ~early & ~nameless
+    keep = ~(early | late | unknown | listed | nameless)
     _note(
         notes, int(unknown.sum()), f"rows of variants that are not in the experiment ({_foreign(experiment, outcomes)})"
     )
-    _note(notes, int(late.sum()), f"rows later than now ({now.isoformat(timespec='minutes')}): a clock is wrong")
+    _note(
+        notes, int(late.sum()), f"rows later than now ({now.isoformat(timespec='minutes')}) left out: a clock is wrong"
+    )
     _note(
         notes,
         int((listed & ~early).sum()),
         "rows of users on the allow list: shown a variant, not drawn, so not counted",
     )
     _note(notes, outcomes.num_set_aside, _aside(outcomes))
+    _note(notes, int(nameless.sum()), "rows since the start name no variant and are left out")
     if not keep.any():
         raise DataError(
             f"no row of {outcomes.num_rows:,} belongs to experiment {experiment.name!r} (variants "
             f"{', '.join(experiment.variants)} since {experiment.start.isoformat()}); "
-            f"the log has {', '.join(outcomes.variants)}",
+            f"the log has {', '.join(outcomes.named_variants) or 'no variant'}",
             fix="check the variant names and the start in experiment.json",
         )
     starts = [allocation.start.timestamp() for allocation in experiment.allocations]
@@ -157,8 +161,8 @@ def traffic_of(experiment: Experiment, outcomes: Outcomes, now: datetime) -> Tra
         notes=(),
     )
     full, holes = _days(traffic, now.timestamp())
-    _note(notes, holes, "days had no traffic in some variant; they do not count as days of the test")
-    return replace(traffic, full_days=full, faults=_faults(traffic, outcomes), notes=tuple(notes))
+    _note(notes, holes, f"day{'s' if holes > 1 else ''} without traffic in some variant: no day of the test")
+    return replace(traffic, full_days=full, faults=_faults(traffic, outcomes, int(nameless.sum())), notes=tuple(notes))
 
 
 def ratio_of(traffic: Traffic) -> RatioResult:
@@ -204,7 +208,7 @@ def _days(traffic: Traffic, now: float) -> tuple[tuple[int, ...], int]:
     return full, last - sum(d < last for d in full)
 
 
-def _faults(traffic: Traffic, outcomes: Outcomes) -> tuple[str, ...]:
+def _faults(traffic: Traffic, outcomes: Outcomes, num_nameless: int) -> tuple[str, ...]:
     faults = []
     for arm, name in enumerate(traffic.experiment.variants):
         used = any(part.shares[name] > 0 for part in traffic.experiment.allocations)
@@ -214,6 +218,8 @@ def _faults(traffic: Traffic, outcomes: Outcomes) -> tuple[str, ...]:
         faults.append(
             f"{outcomes.num_set_aside / outcomes.num_read:.1%} of the rows cannot be read: {_aside(outcomes)}"
         )
+    if num_nameless > SET_ASIDE_SHARE * (traffic.user_N.size + num_nameless):
+        faults.append(f"{num_nameless:,} rows since the start name no variant, so nobody knows what they saw")
     return tuple(faults)
 
 
@@ -222,7 +228,7 @@ def _index(names: tuple[str, ...], name: str) -> int:
 
 
 def _foreign(experiment: Experiment, outcomes: Outcomes) -> str:
-    return ", ".join(sorted(set(outcomes.variants) - set(experiment.variants))[:5])
+    return ", ".join(sorted(set(outcomes.named_variants) - set(experiment.variants))[:5])
 
 
 def _aside(outcomes: Outcomes) -> str:

@@ -10,7 +10,20 @@ from typing import Generic, Literal, TypeVar
 from foretune.config.job import LORA_METHODS, JobConfig, Method
 from foretune.errors import ConfigError
 
-__all__ = ["LEARNING_RATES", "Derived", "DeviceKind", "derive", "suggest_epochs", "usual_range_warnings"]
+__all__ = [
+    "BATCH_FRACTION",
+    "LEARNING_RATES",
+    "SMALL_BASE_PARAMETERS",
+    "USUAL_LEARNING_RATES",
+    "Derived",
+    "DeviceKind",
+    "calmer_rate",
+    "derive",
+    "suggest_batch_size",
+    "suggest_epochs",
+    "suggest_learning_rate",
+    "usual_range_warnings",
+]
 
 T = TypeVar("T")
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -40,7 +53,15 @@ USUAL_LEARNING_RATES: dict[Method, tuple[float, float]] = {
     "kto": (1e-6, 5e-5),
     "pretrain": (1e-4, 5e-3),
 }
+# Bases below this learn at rates at which larger ones fall apart; the rates are those of the templates on pebble.
+SMALL_BASE_PARAMETERS = 50_000_000
+SMALL_BASE_RATES: dict[Method, float] = {"lora": 3e-3, "classify": 1e-3, "regress": 1e-3}
+# Going on with the pretraining of a larger base, not from scratch: published runs re-warm to 3e-4 at 0.4 B and 1.2e-4
+# at 10 B parameters (Ibrahim et al. 2024, arXiv 2403.08763).
+CONTINUED_RATE = 1e-4
+SMALL_BASE_USUAL_RATES: dict[Method, tuple[float, float]] = {"lora": (1e-4, 1e-2)}
 USUAL_BATCH = (16, 64)
+BATCH_FRACTION = 0.002
 USUAL_RANK = (8, 32)
 MANY_EPOCHS = 5.0
 MOST_CADENCE_STEPS = 500
@@ -148,22 +169,50 @@ def derive(
         alpha=alpha.value,
         precision=precision.value,
         reasons=reasons,
-        warnings=(*overridden, *usual_range_warnings(job, num_train_samples)),
+        warnings=(*overridden, *usual_range_warnings(job, num_train_samples, frozen_flat_parameters)),
     )
 
 
-def suggest_epochs(num_train_samples: int) -> int:
-    """Passes over the data that usually suffice: 5 below 500 samples, 4 to 1,000, 3 below 10,000, then 2, then 1."""
-    for most, epochs in ((500, 5), (1001, 4), (10_000, 3), (50_000, 2)):
+def suggest_epochs(num_train_samples: int, base_parameters: int = 0) -> int:
+    """Passes over the data that usually suffice: 5 below 500 samples, 4 to 1,000, 3 below 10,000, then 2, then 1.
+
+    A base below 50 M parameters (`base_parameters`; 0: unknown) is still learning after 4: it takes 5 to 1,000.
+    """
+    small_to = 1001 if 0 < base_parameters < SMALL_BASE_PARAMETERS else 0
+    for most, epochs in ((max(500, small_to), 5), (1001, 4), (10_000, 3), (50_000, 2)):
         if num_train_samples < most:
             return epochs
     return 1
 
 
-def usual_range_warnings(job: JobConfig, num_train_samples: int) -> tuple[str, ...]:
-    """One line for each setting outside the range that usually works, with the range and the risk."""
+def suggest_batch_size(num_train_samples: int) -> int:
+    """Samples an update: 0.2 % of the training samples as a power of two, within the usual 16 to 64.
+
+    Larger batches suit larger data; the share is the one that OpenAI's first fine-tuning API took where none was set
+    (its reference of `batch_size`, capped at 256).
+    """
+    low, high = USUAL_BATCH
+    wanted = BATCH_FRACTION * num_train_samples
+    return low if wanted < low else min(high, 2 ** math.floor(math.log2(wanted)))
+
+
+def suggest_learning_rate(method: Method, base_parameters: int) -> float:
+    """The usual peak rate of a method for a base of so many parameters (0: unknown).
+
+    Bases below 50 M parameters take more, as the templates on pebble do; of larger ones the pretraining goes on gently.
+    """
+    if 0 < base_parameters < SMALL_BASE_PARAMETERS:
+        return SMALL_BASE_RATES.get(method, LEARNING_RATES[method])
+    return CONTINUED_RATE if method == "pretrain" else LEARNING_RATES[method]
+
+
+def usual_range_warnings(job: JobConfig, num_train_samples: int, base_parameters: int = 0) -> tuple[str, ...]:
+    """One line for each setting outside the range that usually works, with the range and the risk.
+
+    `base_parameters`: those of the frozen base, where they are known; a small one takes higher rates.
+    """
     train = job.train
-    warnings = [_rate_warning(job), _epochs_warning(job, num_train_samples)]
+    warnings = [_rate_warning(job, base_parameters), _epochs_warning(job, num_train_samples)]
     low, high = USUAL_BATCH
     if not low <= train.global_batch_size <= high:
         warnings.append(
@@ -176,9 +225,19 @@ def usual_range_warnings(job: JobConfig, num_train_samples: int) -> tuple[str, .
     return tuple(warning for warning in warnings if warning)
 
 
-def _rate_warning(job: JobConfig) -> str:
+def calmer_rate(method: str, peak: float) -> float:
+    """The rate to go on with where `peak` diverged: a tenth of it, or the usual highest where that is unusual too."""
+    usual: dict[str, float] = {name: high for name, (_, high) in USUAL_LEARNING_RATES.items()}
+    small: dict[str, float] = {name: high for name, (_, high) in SMALL_BASE_USUAL_RATES.items()}
+    tenth = float(f"{peak / 10:.1g}")
+    return tenth if tenth <= (usual | small).get(method, peak) else usual[method]
+
+
+def _rate_warning(job: JobConfig, base_parameters: int) -> str:
     rate = job.train.learning_rate
-    low, high = USUAL_LEARNING_RATES[job.train.method]
+    usual = USUAL_LEARNING_RATES[job.train.method]
+    is_small = 0 < base_parameters < SMALL_BASE_PARAMETERS
+    low, high = SMALL_BASE_USUAL_RATES.get(job.train.method, usual) if is_small else usual
     if not rate or low <= rate <= high:
         return ""
     risk = "the loss may explode" if rate > high else "the loss may barely move"
@@ -202,7 +261,8 @@ def _max_seq_len(job: JobConfig, longest: int, model_max_len: int | None) -> _Ch
     room = max(1, model_max_len - prompt_tokens) if model_max_len else None
     wanted = job.train.max_seq_len
     if wanted and room is not None and wanted > room:
-        return _Choice(room, "the model has no more positions", f"max_seq_len {wanted} is more than the model's {room}")
+        said = f"max_seq_len {wanted} is more than the model's {room} positions: {room} it is"
+        return _Choice(room, "the model has no more positions", said)
     if wanted:
         return _Choice(wanted, "set in the job")
     if room is not None and longest > room:

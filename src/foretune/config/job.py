@@ -229,6 +229,7 @@ class AdvancedEvaluate(Strict):
     max_test_samples: Count = Field(0, description="Test samples used; 0 = all.")
     max_validation_samples: Positive = Field(64, description="Validation samples used to choose the prompt.")
     margin: Fraction = Field(0.02, description="Smallest difference that matters to you.")
+    guards: tuple[str, ...] = Field((), description="Metrics that a gain must not cost, and how much: json_valid=0.02.")
     probe_samples: Count = Field(40, description="Samples per general skill for the forgetting check; 0 = off.")
     quantised: tuple[Literal["8bit", "4bit"], ...] = Field(
         (), description="Also the fine-tuned model in 8bit or 4bit, against the gates of 5 % and 10 % loss."
@@ -279,6 +280,7 @@ class JobConfig(Strict):
     name: str = Field("job", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Short name; begins the run id.")
     base: str = Field("pebble", description="Base model: pebble, a local folder or a Hugging Face id.")
     seed: Count = Field(0, description="Seed of every random choice.")
+    parent: str = Field("", description="Run that this job was made from; `foretune runs lineage` shows the line.")
     data: DataConfig = Field(default_factory=DataConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)

@@ -14,7 +14,10 @@ from foretune.config.read import field_names
 __all__ = ["PATH_FIELDS", "moved_paths", "settings_of", "with_settings"]
 
 DATA_FILES = ("path", "validation_path", "test_path", "production_path", "mix_path")
-PATH_FIELDS = ("base", "data.advanced.outdated_terms", *(f"data.{name}" for name in DATA_FILES), "evaluate.json_schema")
+PATH_FIELDS = (
+    *("base", "data.advanced.outdated_terms", *(f"data.{name}" for name in DATA_FILES)),
+    *("evaluate.json_schema", "evaluate.documents"),
+)
 
 
 def settings_of(job: Mapping[str, Any]) -> dict[str, Any]:

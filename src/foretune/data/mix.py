@@ -15,7 +15,7 @@ from foretune.data.subset import ordered_by_seed
 from foretune.errors import ConfigError, DataError, GateRefused
 from foretune.records.dataset import UNKNOWN_LICENCE, DatasetSource, Provenance
 
-__all__ = ["DEFAULT_FRACTION", "USUAL", "Mix", "mixed"]
+__all__ = ["DEFAULT_FRACTION", "USUAL", "Mix", "mixed", "own_samples"]
 
 USUAL = (0.1, 0.2)  # of the mix
 DEFAULT_FRACTION = 0.15
@@ -29,6 +29,11 @@ class Mix(NamedTuple):
     fraction: float
     licences: dict[str, int]
     warnings: tuple[str, ...]
+
+
+def own_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples of the task itself, without general ones that were mixed in; all of them where no other is there."""
+    return [sample for sample in samples if not sample.meta.get("mixed")] or list(samples)
 
 
 def mixed(

@@ -9,13 +9,14 @@ from pathlib import Path
 from foretune.config.derive import LEARNING_RATES, USUAL_LEARNING_RATES
 from foretune.config.job import JobConfig
 from foretune.diagnose.curves import Curves, read_curves
-from foretune.diagnose.sound import sound_evaluation, sound_probes
+from foretune.diagnose.sound import sound_evaluation, sound_probes, sound_reworded
 from foretune.diagnose.thresholds import DEFAULT, Thresholds
 from foretune.errors import NotFound
 from foretune.records.audit import AuditRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.evidence import EvidenceRecord, RowEvidence
 from foretune.records.plan import PlanRecord
+from foretune.records.reworded import RewordedRecord
 
 __all__ = [
     "CERTAIN",
@@ -50,6 +51,7 @@ class Evidence:
     audit: AuditRecord | None = None
     plan: PlanRecord | None = None
     probes: EvidenceRecord | None = None
+    reworded: RewordedRecord | None = None
     thresholds: Thresholds = DEFAULT
     without_settings: bool = False
     damaged: dict[str, str] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class Evidence:
     def no_probes(self, *parts: str) -> str:
         """Why one of these parts of `evidence.json` is missing; "" where they are all there."""
         if self.probes is None:
-            fix = f"foretune evaluate {self.run_id}"
+            fix = f"foretune diagnose {self.run_id}"
             return self.damaged.get(EvidenceRecord.file_name) or f"the model was not probed: {fix}"
         for part in parts:
             value = getattr(self.probes, part)
@@ -138,9 +140,11 @@ def gather(job: JobConfig, run_dir: Path) -> Evidence:
     curves = read_curves(run_dir)
     evaluation, why_no_evaluation = sound_evaluation(run_dir)
     probes, why_no_probes = sound_probes(run_dir)
+    reworded, why_not_reworded = sound_reworded(run_dir)
     damaged = {
         EvaluationRecord.file_name: why_no_evaluation,
         EvidenceRecord.file_name: why_no_probes,
+        RewordedRecord.file_name: why_not_reworded,
     }
     if not curves.train and not curves.failure and evaluation is None and not why_no_evaluation:
         raise NotFound(
@@ -154,6 +158,7 @@ def gather(job: JobConfig, run_dir: Path) -> Evidence:
         audit=AuditRecord.read(run_dir) if AuditRecord.exists(run_dir) else None,
         plan=PlanRecord.read(run_dir) if PlanRecord.exists(run_dir) else None,
         probes=probes,
+        reworded=reworded,
         damaged={name: why for name, why in damaged.items() if why},
     )
 

@@ -38,7 +38,7 @@ def write_next_job(run_dir: Path, number: int, target: Path) -> tuple[Path, dict
         wanted |= mended.patch
         patch |= {name: value for name, value in mended.patch.items() if value != before[name]}
     written = settings_of(read_job(run_dir / JOB_FILE).model_dump(mode="json"))
-    changed = {name: value for name, value in wanted.items() if value != written[name]}
+    changed = {name: value for name, value in wanted.items() if value != written[name]} | {"parent": run_dir.name}
     comment = f"# From run {run_dir.name}, changed against {cause.mode}: {json.dumps(patch)}\n"
     text = (run_dir / JOB_FILE).read_text(encoding="utf-8")
     write_atomically(target, comment + apply_patch(text, changed))

@@ -27,7 +27,7 @@ FEW_SAMPLES = 500  # below: soft prompts overfit less than adapters
 
 def overfitting_needs(evidence: Evidence) -> str:
     """What is missing to judge overfitting; "" if nothing is."""
-    if learned_by_heart(evidence) is not None:
+    if learned_by_heart(evidence) is not None or _by_words(evidence) > 0:
         return ""
     num = len(evidence.curves.finite_validation)
     return f"needs 3 validations, the run has {num}" if num < 3 else evidence.steps_missing(LEAST_STEPS)
@@ -143,7 +143,36 @@ def _dearer(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def overfitting(evidence: Evidence) -> Cause | None:
-    """Training loss falls on while validation rises or stands far above (R255), or training samples do far better."""
+    """Training loss falls on while validation rises or stands far above (R255), or training samples do far better.
+
+    Where inputs were reworded, that counts too: what is answered as seen alone was learned by heart (R296).
+    """
+    found, reworded, by_words = _by_losses(evidence), evidence.reworded, _by_words(evidence)
+    if reworded is None:
+        return found
+    if found is None:
+        gap = learned_by_heart(evidence)
+        told = Gap(0.0, None, (*(gap.sentences if gap is not None else ()), reworded.reason))
+        return _gap_cause(evidence, by_words, told, None) if by_words > 0 else None
+    statistic = max(found.statistic, strength(by_words))
+    return found.model_copy(update={"statistic": statistic, "evidence": (*found.evidence, reworded.reason)})
+
+
+def _by_words(evidence: Evidence) -> float:
+    """Where other words prove that samples were learned by heart: 1 = it matters, 0 = not proven.
+
+    It matters by how much further training samples fall than validation's, or by how much better they score as seen.
+    """
+    reworded = evidence.reworded
+    if reworded is None or reworded.finding != "by_heart":
+        return 0.0
+    gap = learned_by_heart(evidence)
+    better = gap.score if gap is not None and gap.score is not None else 0.0
+    return max(reworded.surplus.value, better) / evidence.thresholds.score_gap
+
+
+def _by_losses(evidence: Evidence) -> Cause | None:
+    """By the curves, and by how much better training samples do than held-out ones."""
     gap, by_curve = learned_by_heart(evidence), None
     if len(evidence.curves.finite_validation) >= 3 and not evidence.steps_missing(LEAST_STEPS):
         by_curve = _by_curve(evidence)

@@ -13,8 +13,10 @@ from pydantic import BaseModel
 from foretune.errors import DataError
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.evidence import EvidenceRecord, Score
+from foretune.records.reworded import RewordedRecord
+from foretune.records.training import TrainingRecord
 
-__all__ = ["believable", "sound_evaluation", "sound_probes"]
+__all__ = ["believable", "sound_evaluation", "sound_probes", "sound_reworded"]
 
 NAMES_OF_FRACTIONS = ("_fraction", "p_end", "base_p_end", "form", "base_form", "mmd_p_value", "p_value")
 SPLIT_PARTS = {"losses", "fits", "templates", "languages"}  # lists whose faulty members are left out one by one
@@ -43,6 +45,20 @@ def sound_probes(run_dir: Path) -> tuple[EvidenceRecord | None, str]:
         return believable(EvidenceRecord.read(run_dir)), ""
     except DataError as error:
         return None, f"damaged: {error.what}"
+
+
+def sound_reworded(run_dir: Path) -> tuple[RewordedRecord | None, str]:
+    """`reworded.json` of the artefact that is there, or None with the reason where it is damaged or of an older one."""
+    if not (RewordedRecord.exists(run_dir) and TrainingRecord.exists(run_dir)):
+        return None, ""
+    try:
+        record = RewordedRecord.read(run_dir)
+    except DataError as error:
+        return None, f"damaged: {error.what}"
+    if record.artefact_sha256 != TrainingRecord.read(run_dir).artefact_sha256:
+        return None, f"{RewordedRecord.file_name} is of another artefact: foretune diagnose {run_dir.name} --reword"
+    wrong = next(_impossible(record, "reworded"), "")
+    return (None, f"damaged: {RewordedRecord.file_name}: {wrong}") if wrong else (record, "")
 
 
 def believable(record: EvidenceRecord) -> EvidenceRecord:

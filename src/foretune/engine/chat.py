@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from foretune.data.inputs import asked, input_ids
@@ -13,7 +14,7 @@ from foretune.errors import ConfigError
 if TYPE_CHECKING:
     from foretune.engine.engine import Engine
 
-__all__ = ["DEFAULT_NEW_TOKENS", "ChatEngine", "Reply", "SideBySide", "side_by_side"]
+__all__ = ["DEFAULT_NEW_TOKENS", "Chat", "ChatEngine", "Reply", "SideBySide", "side_by_side"]
 
 DEFAULT_NEW_TOKENS = 256
 LONGEST_CLASS_INPUT = 4096  # tokens, for models without a limit of their own
@@ -107,6 +108,21 @@ class ChatEngine:
                 del turns[0]
             ids = self.prompt_ids([*system, *turns])
         return ids
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A model to talk to, with the name it goes by; `system` begins every conversation that has no such message."""
+
+    name: str
+    engine: ChatEngine
+    system: str = ""
+
+    def reply(self, messages: Sequence[Message], max_new_tokens: int = DEFAULT_NEW_TOKENS) -> str:
+        """The answer to a conversation that ends with a user message; a classifier answers with a class."""
+        begun = bool(messages) and messages[0].role == "system"
+        start = [Message("system", self.system)] if self.system and not begun else []
+        return self.engine.reply([*start, *messages], max_new_tokens)
 
 
 def side_by_side(

@@ -8,22 +8,26 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Literal, NamedTuple
 
 from foretune.config.job import JobConfig
 from foretune.data.ledger import TestLedger
+from foretune.data.mix import own_samples
 from foretune.data.samples import Sample
 from foretune.data.store import DatasetStore
 from foretune.engine.chat import ChatEngine
-from foretune.errors import ConfigError, NotFound
+from foretune.errors import ConfigError, GateRefused, NotFound
 from foretune.evaluate.journal import Journal
+from foretune.evaluate.later import deciding_settings
 from foretune.evaluate.metrics import choose_primary_metric
 from foretune.evaluate.quantised import quantise_engine
 from foretune.evaluate.systems import Progress
 from foretune.models.base import resolve_base
 from foretune.records.dataset import DatasetRecord
+from foretune.records.evaluation import EvaluationRecord
 from foretune.records.run import ResolvedRecord
 from foretune.records.training import TrainingRecord
 
@@ -98,6 +102,11 @@ class Case:
         """Samples answered at once."""
         return self.job.evaluate.advanced.batch_size
 
+    @cached_property
+    def own_train(self) -> list[Sample]:
+        """The training samples of the task itself: what prompts are made of, and metrics are chosen by."""
+        return own_samples(self.train)
+
     @property
     def num_test_samples(self) -> int:
         """Size of the sealed test split, known without opening it."""
@@ -115,8 +124,16 @@ class Case:
         """Raise GateRefused now, before any work, where the test split will not open."""
         ledger = TestLedger(self.runs_dir)
         is_open = LOOK in self.journal or not self.num_test_samples
-        if not is_open and not reuse_test and any(not look.refused for look in ledger.looks(self.dataset.version)):
+        if is_open or reuse_test or all(look.refused for look in ledger.looks(self.dataset.version)):
+            return
+        try:
             self._look(reuse_test=False)
+        except GateRefused as refusal:
+            if not EvaluationRecord.exists(self.run_dir):
+                raise
+            name = self.run_dir.name
+            fix = f"foretune runs show {name}   # its verdict; --set shows more beside it; or {refusal.fix}"
+            raise GateRefused(refusal.what, fix=fix) from None
 
     def open_test(self, *, reuse_test: bool) -> HeldOut:
         """Write the look into the ledger, then read the test samples; an evaluation that goes on keeps its look.
@@ -145,7 +162,7 @@ def open_case(job: JobConfig, *, run_dir: Path, runs_dir: Path, folder: Path, on
             fix="start a new run: foretune run job.toml",
         )
     train = _worth_giving(DatasetStore(runs_dir).load(dataset.version, "train"))
-    primary, warnings = _primary_metric(job, run_dir, train, dataset.task)
+    primary, warnings = _primary_metric(job, run_dir, own_samples(train), dataset.task)
     models = Models(
         resolve_base(job.base, folder=folder), run_dir / training.artefact, max_seq_len=job.train.max_seq_len
     )
@@ -167,11 +184,11 @@ def _primary_metric(job: JobConfig, run_dir: Path, train: Sequence[Sample], task
 
 
 def _key(job: JobConfig, training: TrainingRecord, primary: str) -> str:
-    """What the steps of an evaluation depend on."""
+    """What the steps of an evaluation depend on; what is only shown beside the verdict may change between them."""
     parts = [
         job.base,
         job.seed,
-        job.evaluate.model_dump(mode="json"),
+        deciding_settings(job, primary),
         training.base_sha256,
         training.dataset_version,
         training.artefact_sha256,

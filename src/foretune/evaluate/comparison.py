@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from foretune.data.samples import Sample
 from foretune.evaluate.beside import Beside, beside, similarity_of
 from foretune.evaluate.case import Case, HeldOut
+from foretune.evaluate.guards import guard_margins, judged_guards
 from foretune.evaluate.hosted import HOSTED
 from foretune.evaluate.judge import Judged
 from foretune.evaluate.metrics import EXACT_MATCH, Scoring
@@ -19,14 +20,15 @@ from foretune.evaluate.systems import FINE_TUNED, System
 from foretune.records.evaluation import Answer, Delta, MetricValue, NoisyScore, Similarity, SystemResult
 from foretune.stats.paired import PairedResult
 from foretune.stats.power import Spread, samples_needed
-from foretune.stats.verdict import Verdict, verdict
+from foretune.stats.verdict import Noninferiority, Verdict, verdict
 
-__all__ = ["Comparison", "Judgement", "compare_answers", "judge", "unjudged", "unknown_label_warnings"]
+__all__ = ["WITHHELD", "Comparison", "Judgement", "compare_answers", "judge", "unjudged", "unknown_label_warnings"]
 
 # What is assumed of a test split that is not there: systems that differ on a fifth of the samples, ten points apart.
 USUAL_DISCORDANCE = Spread("discordance", 0.2)
 USUAL_DIFFERENCE = 0.1
 MOST_UNSCORED = 0.05  # of the samples that may lack a score before the verdict is withheld
+WITHHELD = "No verdict: "  # begins the reason of such a verdict
 
 
 class Judgement(NamedTuple):
@@ -68,12 +70,12 @@ def compare_answers(
     heard = [system for system in systems if system.answered]
     tables = {system.name: _scored(scoring, system, test) for system in heard}
     margin = case.job.evaluate.advanced.margin
-    case.warnings += [warning for name, table in tables.items() for warning in unscored_words(name, table)]
+    case.warnings += unscored_words(tables)
     case.warnings += _all_equal_warnings(scoring.primary, tables)
     return Comparison(
         systems=tuple(_result(system, tables[system.name].metrics, _hour_usd(case)) for system in heard),
         baseline=baseline,
-        judgement=_judged(scoring.primary, tables[baseline], tables[FINE_TUNED], test, margin),
+        judgement=_judged(scoring.primary, tables[baseline], tables[FINE_TUNED], test, margin, guard_margins(case.job)),
         answers=[answer for system in heard for answer in _answers(system, tables[system.name], test.samples)],
         human_queue=[_queued(sample, text) for sample, text in zip(test.samples, tuned.predictions, strict=True)],
         confusion=_confusion(scoring, tuned.predictions, test.targets),
@@ -100,13 +102,16 @@ def _all_equal_warnings(metric: str, tables: Mapping[str, ScoreTable]) -> list[s
     ]
 
 
-def _judged(metric: str, baseline: ScoreTable, tuned: ScoreTable, test: HeldOut, margin: float) -> Judgement:
+def _judged(
+    metric: str, baseline: ScoreTable, tuned: ScoreTable, test: HeldOut, margin: float, guarded: dict[str, float]
+) -> Judgement:
     """The judgement on the samples that both systems have a score for; none where too many have not."""
     num_lacking = int((~paired_rows(metric, baseline, tuned)).sum())
     if num_lacking == tuned.n:
         return without_verdict(unjudged(), metric, num_lacking, tuned.n)
     result = compare_scores(metric, baseline, tuned, groups=test.groups, look=test.look, margin=margin)
-    said = judge(result, margin)
+    guards = judged_guards(guarded, baseline, tuned, groups=test.groups, look=test.look)
+    said = judge(result, margin, guards)
     if not num_lacking:
         return said
     if num_lacking > MOST_UNSCORED * tuned.n:
@@ -118,7 +123,7 @@ def _judged(metric: str, baseline: ScoreTable, tuned: ScoreTable, test: HeldOut,
 def without_verdict(said: Judgement, metric: str, num_lacking: int, num_samples: int) -> Judgement:
     """The same figures, and no verdict: what is missing could turn it."""
     reason = (
-        f"No verdict: {metric} gave no score for {num_lacking} of {num_samples} samples, more than "
+        f"{WITHHELD}{metric} gave no score for {num_lacking} of {num_samples} samples, more than "
         f"{MOST_UNSCORED:.0%}; mend it and evaluate again, the answers are kept."
     )
     return said._replace(n_needed=None, verdict=Verdict("inconclusive", reason))
@@ -128,9 +133,11 @@ def _hour_usd(case: Case) -> float:
     return case.job.plan.price_per_hour_usd
 
 
-def judge(result: PairedResult, margin: float) -> Judgement:
-    """The difference and its verdict."""
-    said = verdict(result, margin)
+def judge(result: PairedResult, margin: float, guards: Sequence[Noninferiority] = ()) -> Judgement:
+    """The difference and its verdict; a gain counts where every guard metric is proven to hold."""
+    said = verdict(result, margin, guards)
+    if guards and said.value == "better":
+        said = said._replace(reason=f"{said.reason} {'; '.join(guard.reason for guard in guards)}.")
     delta = Delta(
         value=result.value, ci_low=result.ci_low, ci_high=result.ci_high, p_value=result.p_value, method=result.method
     )

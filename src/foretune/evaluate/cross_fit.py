@@ -15,12 +15,12 @@ import numpy as np
 from foretune.config.job import JobConfig
 from foretune.data.samples import Sample
 from foretune.data.split import alike_folds
-from foretune.data.write import proved_row
 from foretune.errors import ConfigError, DataError
 from foretune.evaluate.case import Case, Models, open_case
 from foretune.evaluate.comparison import MOST_UNSCORED, judge, without_verdict
 from foretune.evaluate.journal import Journal
 from foretune.evaluate.metrics import Scoring, build_scoring, is_raw_text
+from foretune.evaluate.part_files import part_settings, write_card, write_samples
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.retrieval import read_passages
 from foretune.evaluate.scorers.registry import find_scorer
@@ -91,6 +91,7 @@ def measure_cross_fit(
     folds = _folds(case, num_folds)
     home = run_dir / CROSS_FIT_FOLDER
     home.mkdir(exist_ok=True)
+    write_card(home, case.dataset)
     journal = Journal(home, f"{case.journal.key}/{num_folds}")
     validation = case.validation()
     search, choice, limit = _baseline(case, scoring, validation, journal)
@@ -104,13 +105,13 @@ def measure_cross_fit(
 
 
 def _scoring(case: Case) -> Scoring:
-    spec = None if is_raw_text(case.job, case.train) else find_scorer(case.primary)
+    spec = None if is_raw_text(case.job, case.own_train) else find_scorer(case.primary)
     if spec is None or spec.kind == "corpus":
         raise ConfigError(
             f"{case.primary} is no mean of scores of samples, which cross-fitting needs",
             fix='evaluate.primary_metric = "exact_match", in a new run',
         )
-    return build_scoring(case.job, case.primary, case.train, case.folder, case.dataset.task)
+    return build_scoring(case.job, case.primary, case.own_train, case.folder, case.dataset.task)
 
 
 def _folds(case: Case, num_folds: int) -> list[list[int]]:
@@ -118,12 +119,12 @@ def _folds(case: Case, num_folds: int) -> list[list[int]]:
         raise ConfigError(
             f"{num_folds} parts are too few to cross-fit, expected at least {FEWEST_FOLDS}", fix="--cross-fit 10"
         )
-    if len(case.train) < FEWEST_A_FOLD * num_folds:
+    if len(case.own_train) < FEWEST_A_FOLD * num_folds:
         raise DataError(
-            f"{len(case.train)} training samples cannot make {num_folds} parts of {FEWEST_A_FOLD} or more",
-            fix=f"--cross-fit {max(FEWEST_FOLDS, len(case.train) // FEWEST_A_FOLD)}, or collect more data",
+            f"{len(case.own_train)} training samples cannot make {num_folds} parts of {FEWEST_A_FOLD} or more",
+            fix=f"--cross-fit {max(FEWEST_FOLDS, len(case.own_train) // FEWEST_A_FOLD)}, or collect more data",
         )
-    return alike_folds(case.train, num_folds, seed=case.job.seed)
+    return alike_folds(case.own_train, num_folds, seed=case.job.seed)
 
 
 def _baseline(
@@ -133,11 +134,13 @@ def _baseline(
     evaluate = case.job.evaluate
     documents = case.folder / Path(evaluate.documents).expanduser() if evaluate.documents else None
     library = read_passages(documents) if documents is not None else None
-    search = Search(scoring, case.train, validation, evaluate.few_shot, evaluate.instructions, case.job.seed, library)
+    search = Search(
+        scoring, case.own_train, validation, evaluate.few_shot, evaluate.instructions, case.job.seed, library
+    )
     limit = int(
         journal.once(
             "max_new_tokens",
-            lambda: longest_answer_tokens(case.models.chat("base"), evaluate.max_new_tokens, case.train),
+            lambda: longest_answer_tokens(case.models.chat("base"), evaluate.max_new_tokens, case.own_train),
         )
     )
 
@@ -168,9 +171,10 @@ def _answered(
 ) -> _Answered:
     """Train on all but the part of `rows`, and let both systems answer it."""
     held_out = set(rows)
-    rest = [sample for row, sample in enumerate(case.train) if row not in held_out]
-    part = [case.train[row] for row in rows]
-    data = _written(case, search.validation, rest, number, home)
+    rest = [sample for row, sample in enumerate(case.own_train) if row not in held_out]
+    part = [case.own_train[row] for row in rows]
+    general = [sample for sample in case.train if sample.meta.get("mixed")]
+    data = _written(case, search.validation, [*rest, *general], number, home)
     run_dir = Path(journal.once(f"run/{number}", lambda: str(train_on(data))))
     ask = partial(_answers, case, part, limit, number)
     baseline = journal.once(f"baseline/{number}", lambda: ask(replace(search, train=rest), choice, None))
@@ -204,37 +208,20 @@ def _answers(
 
 def _written(case: Case, validation: Sequence[Sample], rest: Sequence[Sample], number: int, home: Path) -> FoldData:
     """The files of one run: the other parts to learn from, the job's own validation samples to stop by."""
-    paths = {"path": home / f"train-{number}.jsonl", "validation_path": home / "validation.jsonl"}
-    for path, samples in zip(paths.values(), (rest, validation), strict=True):
-        lines = (json.dumps(proved_row(sample, _form(sample)), ensure_ascii=False) for sample in samples)
-        write_atomically(path, "".join(line + "\n" for line in lines))
-    empty = ["system", "input_field", "target_field", "group_field", "time_field", "mix_path", "production_path"]
-    empty += ["test_path", "advanced.train_until", "advanced.validate_until"]
-    values: dict[str, Any] = dict.fromkeys(empty, "")
-    values |= {name: str(path.resolve()) for name, path in paths.items()}
-    values |= {"task": "auto", "max_rows": 0, "test_fraction": 0.0, "validation_fraction": 0.0}
-    values |= {"advanced.noisy_test": 0.0}
-    if not validation:
-        values |= {"validation_path": ""}
-    return FoldData(number, len(rest), {f"data.{name}": value for name, value in values.items()})
-
-
-def _form(sample: Sample) -> str:
-    if sample.desirable is not None:
-        return "kto"
-    if sample.rejected:
-        return "preference"
-    return "text" if sample.is_text else "messages"
+    path, held_out = home / f"train-{number}.jsonl", home / "validation.jsonl"
+    write_samples(path, rest)
+    write_samples(held_out, validation)
+    return FoldData(number, len(rest), part_settings(path, held_out if validation else None))
 
 
 def _record(case: Case, scoring: Scoring, choice: Choice, answered: Sequence[_Answered]) -> CrossFitRecord:
-    samples = [case.train[row] for fold in answered for row in fold.rows]
+    samples = [case.own_train[row] for fold in answered for row in fold.rows]
     folds = [number for number, fold in enumerate(answered) for _ in fold.rows]
     targets = [sample.target for sample in samples]
     before = scoring.score([text for fold in answered for text in fold.baseline], targets)
     after = scoring.score([text for fold in answered for text in fold.candidate], targets)
     _write_answers(case, scoring.primary, samples, folds, answered, before, after)
-    case.warnings += [*unscored_words(choice.baseline, before), *unscored_words(FINE_TUNED, after)]
+    case.warnings += unscored_words({choice.baseline: before, FINE_TUNED: after})
     kept = np.flatnonzero(paired_rows(scoring.primary, before, after)).tolist()
     spec, margin = after.specs[scoring.primary], case.job.evaluate.advanced.margin
     scores = [table.scores[scoring.primary] for table in (before, after)]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from foretune.config.job import JobConfig
 from foretune.data.tokenizer import Tokenizer
-from foretune.evaluate.case import Case, HeldOut, Which, open_case
-from foretune.evaluate.comparison import Comparison, compare_answers, unknown_label_warnings
+from foretune.errors import ConfigError
+from foretune.evaluate.case import LOOK, Case, HeldOut, Which, open_case
+from foretune.evaluate.comparison import WITHHELD, Comparison, compare_answers, unknown_label_warnings
 from foretune.evaluate.endpoint import open_endpoint
 from foretune.evaluate.hosted import Hosted, choose_prompt, hosted_answers, hosted_models
 from foretune.evaluate.judge import JUDGE_FILE, Judged, judge_answers
@@ -51,15 +52,20 @@ def evaluate(
     runs_dir: Path,
     folder: Path,
     reuse_test: bool = False,
+    shown_anew: bool = False,
     on_progress: Progress | None = None,
 ) -> EvaluationRecord:
     """Evaluate the trained run in `run_dir` and write evaluation.json, answers.jsonl and human_queue.jsonl.
 
     Prompts are chosen on validation samples; the test split is opened once, through the ledger. A killed evaluation
-    goes on where it stood. Raises GateRefused on a second look at the test split unless `reuse_test`, NotFound where
-    the run is not trained, ScoreError where a scorer fails.
+    goes on where it stood. `shown_anew`: a finished one too, with its answers and its look, as only what is shown
+    beside the verdict has changed in the job. Raises GateRefused on a second look at the test split unless
+    `reuse_test`, NotFound where the run is not trained, ScoreError where a scorer fails.
     """
     case = open_case(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder, on_progress=on_progress)
+    if shown_anew and LOOK not in case.journal:
+        case.journal.reopen()
+    kept = _kept_verdict(case)
     case.refuse_second_look(reuse_test=reuse_test)
     _check_endpoints(job)
     why_no_skills = _why_no_skills(case)
@@ -77,6 +83,7 @@ def evaluate(
     if why_no_skills:
         case.warnings.append(why_no_skills)
     record = _record(case, test, comparison, choice, skills)
+    _refuse_other_verdict(kept, record)
     _write_lines(run_dir / ANSWERS_FILE, [answer.model_dump(mode="json") for answer in comparison.answers])
     _write_lines(run_dir / HUMAN_QUEUE_FILE, comparison.human_queue)
     if comparison.judged is not None:
@@ -89,9 +96,29 @@ def evaluate(
 
 
 def _has_gaps(record: EvaluationRecord) -> bool:
-    """Whether answers of an endpoint, or of the judge, are still to come."""
+    """Whether answers of an endpoint, or of the judge, or scores that the verdict waits for, are still to come."""
     is_judged = record.judge is None or not record.judge.num_missing
-    return bool(record.gaps) or not is_judged or any(system.num_missing for system in record.systems)
+    is_short = bool(record.gaps) or any(system.num_missing for system in record.systems)
+    return is_short or not is_judged or record.reason.startswith(WITHHELD)
+
+
+def _kept_verdict(case: Case) -> EvaluationRecord | None:
+    """The verdict that this evaluation has given already and goes on with; None where it gave none yet."""
+    if LOOK not in case.journal or not EvaluationRecord.exists(case.run_dir):
+        return None
+    record = EvaluationRecord.read(case.run_dir)
+    return None if record.reason.startswith(WITHHELD) else record
+
+
+def _refuse_other_verdict(kept: EvaluationRecord | None, record: EvaluationRecord) -> None:
+    """Raise ConfigError where the same answers, scored again, no longer say what was said of them."""
+    if kept is None or (kept.delta, kept.verdict) == (record.delta, record.verdict):
+        return
+    raise ConfigError(
+        f"{record.primary_metric} says {record.delta.value:+.4f} of the answers that it said {kept.delta.value:+.4f} "
+        "of before: its scorer has changed, and the metric was fixed before training",
+        fix="put the scorer back as it was, or judge anew in a new run: foretune run job.toml",
+    )
 
 
 def _check_endpoints(job: JobConfig) -> None:
@@ -113,17 +140,17 @@ class _Asking(NamedTuple):
 
 def _asking(case: Case) -> _Asking:
     job = case.job
-    scoring = build_scoring(job, case.primary, case.train, case.folder, case.dataset.task)
+    scoring = build_scoring(job, case.primary, case.own_train, case.folder, case.dataset.task)
     limit = int(
         case.journal.once(
             "max_new_tokens",
-            lambda: longest_answer_tokens(case.models.chat("base"), job.evaluate.max_new_tokens, case.train),
+            lambda: longest_answer_tokens(case.models.chat("base"), job.evaluate.max_new_tokens, case.own_train),
         )
     )
     library = read_passages(case.folder / Path(job.evaluate.documents).expanduser()) if job.evaluate.documents else None
     search = Search(
         scoring,
-        case.train,
+        case.own_train,
         case.validation(),
         job.evaluate.few_shot,
         job.evaluate.instructions,
@@ -155,18 +182,24 @@ def _optimised(case: Case, search: Search, hosted: list[Hosted], limit: int) -> 
     """Prompts that the optimiser proposes; its steps are kept, and it knows no test sample."""
     count = case.job.evaluate.advanced.optimise_prompt
     endpoint = hosted[0].endpoint if hosted else None
-    rows = case.journal.once(
-        "proposals", lambda: propose(search, count, chat=case.models.chat("base"), endpoint=endpoint)
-    )
-    return optimised_prompts(
-        search,
-        [Proposal(*row) for row in rows],
-        case.models.chat("base"),
-        max_new_tokens=limit,
-        batch_size=case.batch_size,
-        once=case.journal.once,
-        on_progress=case.on_progress,
-    )
+    once = case.journal.once
+    rows = once("proposals", lambda: propose(search, count, chat=case.models.chat("base"), endpoint=endpoint))
+    proposals = [Proposal(*row) for row in rows]
+
+    def survivors() -> list[str]:
+        found = optimised_prompts(
+            search,
+            proposals,
+            case.models.chat("base"),
+            max_new_tokens=limit,
+            batch_size=case.batch_size,
+            once=once,
+            on_progress=case.on_progress,
+        )
+        return [prompt.name for prompt in found]
+
+    by_name = {one.name: one for one in proposals}
+    return [by_name[name].prompt(search.examples) for name in once("optimised", survivors)]
 
 
 def _hosted_prompts(
@@ -203,7 +236,7 @@ def _compare(case: Case, asking: _Asking, test: HeldOut) -> Comparison:
         if twins is not None and way[0] in (asking.choice.baseline, FINE_TUNED):
             noisy[way[0]] = _system(case, asking, twins.held_out, (f"{PREFIX}{way[0]}", *way[1:]))
     clean = {system.name: system for system in systems}
-    constant = constant_answer(case.train)
+    constant = constant_answer(case.own_train)
     if constant is not None:
         at = next(place for place, system in enumerate(systems) if system.name == FINE_TUNED)
         systems.insert(at, constant_system(constant, len(test.samples)))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foretune.config.job import JobConfig
+from foretune.data.mix import own_samples
 from foretune.data.samples import Sample
 from foretune.data.store import DatasetStore
 from foretune.data.subset import ordered_by_seed
@@ -199,7 +200,8 @@ def measure_left(
 def _open(job: JobConfig, run_dir: Path, runs_dir: Path, folder: Path, on_progress: Progress | None) -> _Ground:
     dataset = DatasetRecord.read(run_dir)
     store = DatasetStore(runs_dir)
-    train = [sample for sample in store.load(dataset.version, "train") if sample.desirable is not False]
+    stored = store.load(dataset.version, "train")
+    train = own_samples([sample for sample in stored if sample.desirable is not False])
     if is_raw_text(job, train):
         raise ConfigError("raw text has no answers that could fail", fix="give samples with targets, or --measure none")
     held = store.load(dataset.version, "validation") if "validation" in dataset.splits else []

@@ -28,6 +28,11 @@ class Hosted(NamedTuple):
     name: str
     endpoint: Endpoint
 
+    @property
+    def step(self) -> str:
+        """Begins the names of its answers in the journal: another address is another model."""
+        return f"{HOSTED}{self.endpoint.url}#{self.endpoint.model}"
+
 
 class HostedChoice(NamedTuple):
     """The prompt that served an endpoint best on validation, and a row for each that was tried."""
@@ -72,7 +77,7 @@ def hosted_answers(
         if in_a_row < MAX_FAILURES:
             try:
                 asked = partial(_asked, hosted, prompt, sample, max_new_tokens)
-                row = once(f"{step or hosted.name}/{prompt.name}/{place}", asked)
+                row = once(f"{step or hosted.step}/{prompt.name}/{place}", asked)
                 in_a_row = 0
             except ServeError as error:
                 faults[place] = error.what
@@ -133,7 +138,7 @@ def choose_prompt(
             max_new_tokens=max_new_tokens,
             once=once,
             on_progress=on_progress,
-            step=f"{hosted.name}/validation",
+            step=f"{hosted.step}/validation",
         )
         if system.missing or not validation:
             break

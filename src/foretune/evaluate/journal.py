@@ -11,9 +11,10 @@ from typing import Any
 
 from foretune.records.base import write_error
 
-__all__ = ["JOURNAL_FILE", "Journal"]
+__all__ = ["FINISHED_FILE", "JOURNAL_FILE", "Journal"]
 
 JOURNAL_FILE = "evaluation.partial.jsonl"
+FINISHED_FILE = "evaluation.journal.jsonl"
 
 
 class Journal:
@@ -25,11 +26,7 @@ class Journal:
     def __init__(self, run_dir: Path, key: str) -> None:
         self._path = run_dir / JOURNAL_FILE
         self._key = key
-        self._done: dict[str, Any] = {}
-        for line in self._path.read_bytes().split(b"\n") if self._path.is_file() else ():
-            entry = _parsed(line)
-            if entry.get("key") == key:
-                self._done[entry["step"]] = entry["value"]
+        self._done = _steps(self._path, key)
 
     @property
     def key(self) -> str:
@@ -48,8 +45,19 @@ class Journal:
         return self._done[step]
 
     def finish(self) -> None:
-        """The evaluation is recorded: nothing is left to go on with."""
-        self._path.unlink(missing_ok=True)
+        """The evaluation is recorded: nothing is left to go on with. Its steps are kept for what is added later."""
+        if self._path.is_file():
+            self._path.replace(self._path.with_name(FINISHED_FILE))
+        self._done = {}
+
+    def reopen(self) -> bool:
+        """Go on with the steps of the finished evaluation; whether there are any under this key."""
+        finished = self._path.with_name(FINISHED_FILE)
+        steps = _steps(finished, self._key)
+        if steps:
+            finished.replace(self._path)
+            self._done = steps
+        return bool(steps)
 
     def _append(self, entry: dict[str, Any]) -> None:
         try:
@@ -59,6 +67,13 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise write_error(self._path, error) from error
+
+
+def _steps(path: Path, key: str) -> dict[str, Any]:
+    """The values of the steps done under a key, by name."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    entries = [entry for line in lines if (entry := _parsed(line)).get("key") == key]
+    return {entry["step"]: entry["value"] for entry in entries}
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

@@ -138,13 +138,18 @@ def _judged(endpoint: Endpoint, pair: _Pair, place: int, once: Once, costs: list
     for is_first in (True, False):
         try:
             kept = partial(_answered, endpoint, pair, is_first, costs)
-            text, cost = once(f"judge/{place}/{'ab' if is_first else 'ba'}", kept)
+            text, cost = once(f"{_step(endpoint, pair)}/{place}/{'ab' if is_first else 'ba'}", kept)
         except _Nonsense:
             return None
         costs.append(cost)
         votes.append(_vote(text, is_first, pair.criteria))
     first, second = votes
     return _Judged(first, second) if first is not None and second is not None else None
+
+
+def _step(endpoint: Endpoint, pair: _Pair) -> str:
+    """Begins the names of its votes in the journal: another judge or rubric votes anew."""
+    return f"judge:{endpoint.url}#{endpoint.model}/{','.join(pair.criteria)}"
 
 
 class _Nonsense(Exception):
@@ -233,7 +238,7 @@ def _preference(scores: Sequence[float]) -> tuple[float, float, float]:
     if not scores:
         return 0.0, -1.0, 1.0
     result = compare_paired([0.0] * len(scores), scores, "graded", score_range=(-1.0, 1.0))
-    return result.value, result.ci_low, result.ci_high
+    return result.value, max(-1.0, result.ci_low), min(1.0, result.ci_high)
 
 
 def _criterion(name: str, rows: Sequence[_Judged]) -> Criterion | None:

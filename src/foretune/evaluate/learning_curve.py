@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foretune.config.job import JobConfig
+from foretune.data.mix import own_samples
 from foretune.data.samples import Sample
 from foretune.data.store import DatasetStore
 from foretune.data.subset import ordered_by_seed
-from foretune.data.write import proved_row
 from foretune.errors import ConfigError, DataError
 from foretune.evaluate.case import Models, open_case
 from foretune.evaluate.journal import Journal
 from foretune.evaluate.metrics import Scoring, build_scoring, choose_primary_metric, is_raw_text
+from foretune.evaluate.part_files import part_settings, write_card, write_samples
 from foretune.evaluate.prompts import Prompt
 from foretune.evaluate.scorers.registry import find_scorer
 from foretune.evaluate.scorers.table import ScoreTable, compare_scores, unscored_words
 from foretune.evaluate.systems import FINE_TUNED, Progress, answers_of, longest_answer_tokens
 from foretune.models.base import resolve_base
-from foretune.records.base import write_atomically
 from foretune.records.dataset import DatasetRecord
 from foretune.records.evaluation import EvaluationRecord
 from foretune.records.failures import FailuresRecord
@@ -105,7 +105,7 @@ def measure_curve(
     samples.
     """
     case = open_case(job, run_dir=run_dir, runs_dir=runs_dir, folder=folder, on_progress=on_progress)
-    ground = _Ground(job, run_dir, runs_dir, folder, case.dataset, case.primary, case.train, case.warnings)
+    ground = _Ground(job, run_dir, runs_dir, folder, case.dataset, case.primary, case.own_train, case.warnings)
     ruler = _Ruler(ground, on_progress)
     whole = ruler.measured(1.0, ruler.num_train, run_dir, version=case.journal.key)
     measured: list[_Measured] = []
@@ -138,7 +138,7 @@ def measure_early(
         return None
     dataset = DatasetRecord.read(run_dir)
     stored = DatasetStore(runs_dir).load(dataset.version, "train")
-    train = [sample for sample in stored if sample.desirable is not False]
+    train = own_samples([sample for sample in stored if sample.desirable is not False])
     fixed = ResolvedRecord.read(run_dir).primary_metric if ResolvedRecord.exists(run_dir) else ""
     primary = fixed or choose_primary_metric(job, train, dataset.task)
     ground = _Ground(job, run_dir, runs_dir, folder, dataset, primary, train, [])
@@ -225,6 +225,7 @@ class _Ruler:
         self.scoring, self._validation = _scoring(ground), _validation(ground)
         self._train = DatasetStore(ground.runs_dir).load(ground.dataset.version, "train")
         ground.home.mkdir(exist_ok=True)
+        write_card(ground.home, ground.dataset)
         self._journal = Journal(ground.home, _key(ground))
 
     @property
@@ -248,7 +249,7 @@ class _Ruler:
         known = np.array(list(self.sample_scores(table).values()))
         if ((known < 0) | (known > 1)).any():  # of the user's own scorer, whose range nobody declared
             raise _no_fraction(self._ground.primary)
-        self._ground.warnings.extend(unscored_words(f"the model of {share:.0%}", table))
+        self._ground.warnings.extend(unscored_words({f"the model of {share:.0%}": table}))
         metric = table.metrics[self._ground.primary]
         part = CurvePart(
             share=share,
@@ -309,44 +310,21 @@ def _parts(train: Sequence[Sample], validation: Sequence[Sample], home: Path, se
     """The parts, smallest first, each holding the smaller ones; their files stand in `home`."""
     ordered = ordered_by_seed(train, seed)
     held_out = home / "validation.jsonl"
-    _write(held_out, validation)
+    write_samples(held_out, validation)
     parts = []
     for share in SHARES:
         count = round(share * len(ordered))
         if count < FEWEST_SAMPLES:
             continue
         path = home / f"train-{share:.0%}.jsonl".replace("%", "")
-        _write(path, ordered[:count])
-        parts.append(Part(share, count, _settings(path, held_out)))
+        write_samples(path, ordered[:count])
+        parts.append(Part(share, count, part_settings(path, held_out)))
     if not parts:
         raise DataError(
             f"{len(ordered)} training samples cannot be divided, expected {2 * FEWEST_SAMPLES} or more",
             fix="collect more data first: foretune collect --help",
         )
     return parts
-
-
-def _settings(path: Path, held_out: Path) -> dict[str, Any]:
-    """The job's data fields for a part: two files as they are, nothing split off, mixed in or cut."""
-    empty = ["system", "input_field", "target_field", "group_field", "time_field", "mix_path", "production_path"]
-    empty += ["test_path", "advanced.train_until", "advanced.validate_until"]
-    values: dict[str, Any] = dict.fromkeys(empty, "")
-    values |= {"path": str(path.resolve()), "validation_path": str(held_out.resolve()), "task": "auto"}
-    values |= {"max_rows": 0, "test_fraction": 0.0, "validation_fraction": 0.0, "advanced.noisy_test": 0.0}
-    return {f"data.{name}": value for name, value in values.items()}
-
-
-def _write(path: Path, samples: Sequence[Sample]) -> None:
-    rows = (proved_row(sample, _form(sample)) for sample in samples)
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _form(sample: Sample) -> str:
-    if sample.desirable is not None:
-        return "kto"
-    if sample.rejected:
-        return "preference"
-    return "text" if sample.is_text else "messages"
 
 
 def _record(

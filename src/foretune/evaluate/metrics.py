@@ -14,6 +14,7 @@ from foretune.data.embed.door import open_embedder
 from foretune.data.embed.vectors import Embedder
 from foretune.data.samples import Sample
 from foretune.errors import ConfigError, DataError, NotFound
+from foretune.evaluate.guards import guard_margins
 from foretune.evaluate.scorers.registry import default_metrics, find_scorer
 from foretune.evaluate.scorers.table import ScoreTable, score_samples
 
@@ -47,7 +48,10 @@ class Scoring:
     run_code: bool = False
 
     def score(self, predictions: Sequence[str], targets: Sequence[str]) -> ScoreTable:
-        """Every metric of the predictions; a label that only the targets know counts as a label too."""
+        """Every metric of the predictions; a label that only the targets know counts as a label too.
+
+        The user's own metric that none of these answers can be scored by is missing, unless it decides.
+        """
         labels = None if self.labels is None else (*self.labels, *sorted(self.unknown_labels(targets)))
         return score_samples(
             self.names,
@@ -57,6 +61,7 @@ class Scoring:
             schema=self.schema,
             embedder=self.embedder,
             run_code=self.run_code,
+            may_lack=set(self.names) - {self.primary},
         )
 
     def unknown_labels(self, targets: Sequence[str]) -> set[str]:
@@ -105,7 +110,7 @@ def build_scoring(
     if job.evaluate.json_schema:
         names += ["json_valid", "schema_valid"]
     wanted = (job.evaluate.primary_metric,) if job.evaluate.primary_metric else ()
-    names = list(dict.fromkeys([*names, EXACT_MATCH, *wanted, *job.evaluate.scorers]))
+    names = list(dict.fromkeys([*names, EXACT_MATCH, *wanted, *guard_margins(job), *job.evaluate.scorers]))
     needs = {find_scorer(name).needs for name in names}
     labels = tuple(sorted({target.strip() for target in targets})) if "labels" in needs else None
     schema = _schema(job, targets, folder) if "schema" in needs else None

@@ -57,8 +57,9 @@ def quantised_gate(bits: str, whole: float, packed: float, result: PairedResult)
     elif whole > 0 and result.lower_bound > -allowed:
         status = "holds"
     needed = samples_for_noninferiority(result.spread, allowed, result.alpha) if allowed > 0 else None
-    said = f"{bits}: {packed:.3f} instead of {whole:.3f}, a loss of {loss:.1%}; allowed {GATES[bits]:.0%}"
-    proof = f", at worst {-result.lower_bound / whole:.1%}" if whole > 0 and status != "breached" else ""
+    change = f"a {'gain' if loss < 0 else 'loss'} of {abs(loss):.1%}"
+    said = f"{bits}: {packed:.3f} instead of {whole:.3f}, {change}; a loss of {GATES[bits]:.0%} is allowed"
+    proof = f", {-result.lower_bound / whole:.1%} is the worst left open" if whole > 0 and status != "breached" else ""
     return QuantisedGate(
         system=quantised_name(bits),
         whole=whole,

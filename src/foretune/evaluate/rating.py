@@ -38,6 +38,7 @@ __all__ = [
 SCORES = {"candidate": 1.0, "baseline": -1.0, "tie": 0.0}
 FEWEST_LABELS = 3  # under these a judge is not held against people
 FEWEST_PAIRS = 6  # under these no interval is worth showing
+FEWEST_SHARED = 6  # pairs of two raters, under which nothing is said of their agreement
 STYLE, SUBSTANCE = "tone", ("facts", "helpfulness")
 FEWEST_STYLE = 10  # ratings from which style and substance are compared
 UNEVEN = 1.5  # times as much scatter in substance as in style
@@ -88,9 +89,12 @@ def _pair(name: str, candidate: Mapping[str, Any], baseline: Mapping[str, Any]) 
     return Pair(name, "\n".join(said), str(candidate["prediction"]), str(baseline["prediction"]))
 
 
-def rating_item(run_id: str, sample_id: str) -> str:
-    """What a pair is called towards raters: 12 hex digits that say nothing of the run or the sample."""
-    return _hash(run_id, "item", sample_id)[:12]
+def rating_item(run_id: str, sample_id: str, rater: str) -> str:
+    """What a pair is called towards a rater: 12 hex digits that say nothing of the run or the sample.
+
+    Another rater's name, whose A and B stand the other way round for half of the pairs, makes it no pair at all.
+    """
+    return _hash(run_id, "item", sample_id, rater)[:12]
 
 
 def is_candidate_first(run_id: str, sample_id: str, rater: str) -> bool:
@@ -166,8 +170,8 @@ def summarise(queue: Queue, ratings: Sequence[Rating], judged: Mapping[str, floa
     return base.model_copy(
         update={
             "preference": result.value,
-            "ci_low": result.ci_low,
-            "ci_high": result.ci_high,
+            "ci_low": max(-1.0, result.ci_low),
+            "ci_high": min(1.0, result.ci_high),
             "p_value": result.p_value,
             "verdict": said.value,
             "votes_needed": _votes_needed(said.value, said.n_needed, len(scores)),
@@ -221,11 +225,14 @@ def _agreed(ratings: Sequence[Rating]) -> dict[str, Any]:
     votes: dict[str, dict[str, str]] = defaultdict(dict)
     for rating in ratings:
         votes[rating.sample_id][rating.rater] = rating.winner
-    if not any(len(given) > 1 for given in votes.values()):
+    num_shared = sum(len(given) > 1 for given in votes.values())
+    if not num_shared:
         return {"agreement_said": "nobody's votes can be compared: no pair has two raters"}
+    if num_shared < FEWEST_SHARED:
+        return {"agreement_said": f"{num_shared} pairs have two raters, too few to say how far they agree"}
     shared: Votes = {name: dict(given) for name, given in votes.items()}
     found = agreement(shared)
-    return {"agreement": found.alpha, "agreement_said": found.verdict}
+    return {"agreement": found.alpha, "agreement_said": f"{found.verdict}; {num_shared} pairs have two raters"}
 
 
 def _criteria(ratings: Sequence[Rating]) -> tuple[CriterionMarks, ...]:

@@ -205,7 +205,8 @@ def _trial(prompt: Prompt, asked: list[Asked], system: System, search: Search) -
 
 def _ranked(table: ScoreTable, primary: str) -> tuple[float, ...]:
     others = [name for name, spec in table.specs.items() if name != primary and spec.higher_is_better]
-    return tuple(table.metrics[name].value for name in (primary, *others))
+    found = (table.metrics.get(name) for name in (primary, *others))
+    return tuple(-1.0 if metric is None else metric.value for metric in found)
 
 
 def _marked(trial: _Trial, chosen: Mapping[str, _Trial | None]) -> dict[str, Any]:

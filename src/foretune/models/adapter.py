@@ -18,6 +18,7 @@ from foretune.errors import ConfigError, NotFound
 from foretune.models.linear import head_names, layer_sides, linear_layers
 from foretune.models.load import LoadedModel
 from foretune.models.lora import DoraLinear, LoraLinear, LowRank, Variant, low_rank_layer
+from foretune.models.method_fit import needs_decoder, rank_too_large, too_many_top_layers
 from foretune.models.quantise import QuantisedLinear
 from foretune.models.shapes import block_of, default_targets
 from foretune.models.virtual import KeyValuePrefix, SoftPrompt, attach_prefix, attach_soft_prompt
@@ -52,7 +53,7 @@ def _chosen_layers(loaded: LoadedModel, target_modules: Sequence[str]) -> list[s
             raise ConfigError(
                 f"target module `{target}` matches no linear layer of this {loaded.family} model; "
                 f"expected one of: {', '.join(known)}",
-                fix=f'target_modules = ["{close[0] if close else "all-linear"}"]',
+                fix=f'train.advanced.target_modules = ["{close[0] if close else "all-linear"}"]',
             )
     return [name for name in layers if any(name == t or name.endswith(f".{t}") for t in wanted)]
 
@@ -94,15 +95,10 @@ def _top_blocks(loaded: LoadedModel, names: Sequence[str], top_layers: int) -> S
     """The numbers of the last blocks. Raises ConfigError where there are fewer, or blocks of two kinds."""
     count = 1 + max(block_of(name) for name in names)
     if loaded.kind == "seq2seq":
-        raise ConfigError(
-            f"adapters in the last {top_layers} blocks alone need a decoder-only model, got a {loaded.kind} model",
-            fix="train.advanced.top_layers = 0",
-        )
+        what = f"train.advanced.top_layers {top_layers}"
+        raise needs_decoder(what, loaded.family, fix="train.advanced.top_layers = 0")
     if top_layers > count:
-        raise ConfigError(
-            f"top_layers {top_layers} is more than the {count} blocks of this {loaded.family} model",
-            fix=f"train.advanced.top_layers = {max(1, count // 4)}",
-        )
+        raise too_many_top_layers(top_layers, count, loaded.family)
     return range(count - top_layers, count)
 
 
@@ -111,10 +107,7 @@ def _check_rank(model: nn.Module, names: Sequence[str], rank: int) -> None:
     name = min(names, key=lambda one: min(layer_sides(model.get_submodule(one))))
     smallest = min(layer_sides(model.get_submodule(name)))
     if rank > smallest:
-        raise ConfigError(
-            f"rank {rank} is larger than the smaller side of layer {name} ({smallest})",
-            fix=f"train.rank = {min(16, smallest)}",
-        )
+        raise rank_too_large(rank, name, smallest)
 
 
 def _head(loaded: LoadedModel) -> nn.Module | None:
@@ -254,9 +247,11 @@ def load_adapter(loaded: LoadedModel, folder: Path) -> None:
     tensors = _tensors(folder)
     places = _places(loaded, config, folder)
     if set(places) != set(tensors):
-        odd = sorted(set(places) ^ set(tensors))[0]
+        strange, missing = sorted(set(tensors) - set(places)), sorted(set(places) - set(tensors))
+        what = f"has {strange[0]}, which has no place in the base" if strange else f"lacks {missing[0]}"
         raise ConfigError(
-            f"{folder}: adapter and base model differ at {odd}", fix=f"it was made for {adapter_base(folder)}"
+            f"{folder}: the adapter {what}",
+            fix=f"the base that it was made for ({adapter_base(folder)}), or copy the adapter folder again",
         )
     for name, parameter in places.items():
         _copy_into(parameter, tensors[name], name, folder)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foretune.errors import ConfigError, MissingDependency, NotFound
 from foretune.hardware import detect_machine
 from foretune.models.linear import is_packed, layer_sides, linear_layers
+from foretune.models.method_fit import needs_decoder
 from foretune.models.quantise import bitsandbytes_is_usable, prepare_for_training, quantise_layers
 
 if TYPE_CHECKING:
@@ -93,10 +94,7 @@ def load_model(
     transformers = _transformers()
     config = _config(folder)
     if num_labels and config.is_encoder_decoder:
-        raise ConfigError(
-            f"a class or number head needs a decoder-only base, got the encoder-decoder {config.model_type}",
-            fix='method = "lora"   # the answer is then generated',
-        )
+        raise needs_decoder("a class or number head", config.model_type)
     headed: Kind = "regress" if num_labels == 1 else "classify"
     kind: Kind = headed if num_labels else "seq2seq" if config.is_encoder_decoder else "causal"
     auto = {

@@ -187,7 +187,7 @@ def targeted_layers(shape: Shape, target_modules: Sequence[str] = (), top_layers
             raise ConfigError(
                 f"target module `{target}` matches no linear layer of a {shape.family} model; "
                 f"expected one of: {', '.join(known)}",
-                fix=f'target_modules = ["{ALL_LINEAR}"]',
+                fix=f'train.advanced.target_modules = ["{ALL_LINEAR}"]',
             )
     return chosen
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from foretune.errors import ConfigError
 from foretune.models.load import LoadedModel, key_value_cache
+from foretune.models.method_fit import needs_decoder
 
 __all__ = [
     "KeyValuePrefix",
@@ -58,9 +59,7 @@ class KeyValuePrefix(nn.Module):
 
 def _needs_decoder(loaded: LoadedModel, method: str) -> None:
     if loaded.kind != "causal":
-        raise ConfigError(
-            f"method {method} needs a decoder-only model, got a {loaded.kind} model", fix='train.method = "lora"'
-        )
+        raise needs_decoder(f"method {method}", loaded.family)
 
 
 def attach_soft_prompt(loaded: LoadedModel, *, num_tokens: int, seed: int = 0) -> SoftPrompt:

@@ -15,7 +15,7 @@ from foretune.records.training import TrainingRecord
 __all__ = ["same_again"]
 
 # What changes neither the data nor what is learned from them.
-ASIDE = ("name", "seed", "evaluate", "data", "compare", "serve")
+ASIDE = ("name", "seed", "parent", "evaluate", "data", "compare", "serve")
 
 
 def same_again(run_dir: Path) -> str:

@@ -126,7 +126,7 @@ def _lengths(request: PlanRequest, data: Path, said: list[str]) -> Sequence[int]
     from foretune.data.inputs import plain_text
     from foretune.data.tokenizer import Tokenizer
 
-    samples = read_samples(data).samples
+    samples = read_samples(data, task="any").samples
     texts = [plain_text(sample) for sample in samples]
     folder = resolve_base(EMBEDDED) if request.base == EMBEDDED else Path(request.base or "").expanduser()
     if request.base and folder.is_dir():

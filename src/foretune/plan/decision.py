@@ -18,6 +18,7 @@ from foretune.plan.methods import TRAINED_OPTIONS
 from foretune.plan.project import Project, outlook, read_project
 from foretune.records.decision import DecisionRecord
 from foretune.records.plan import PlanRecord
+from foretune.records.run import JOB_FILE, ResolvedRecord
 
 __all__ = ["PROJECT_FILE", "check_decision", "decide", "decision_note"]
 
@@ -63,9 +64,13 @@ def check_decision(run_dir: Path) -> DecisionRecord:
     if not DecisionRecord.exists(run_dir):
         raise GateRefused(
             f"run {run_dir.name} has no decision: should it be trained at all?",
-            fix="foretune run job.toml records the advice first, or --skip-advice 'why'",
+            fix=f"foretune run {_job_file(run_dir)} records the advice first, or --skip-advice 'why'",
         )
     return DecisionRecord.read(run_dir)
+
+
+def _job_file(run_dir: Path) -> str:
+    return ResolvedRecord.read(run_dir).job_file if ResolvedRecord.exists(run_dir) else JOB_FILE
 
 
 def decision_note(record: DecisionRecord) -> str:

@@ -21,6 +21,7 @@ from foretune.models.flat_rules import (
     row_multiple,
     why_not_flat_in,
 )
+from foretune.models.method_fit import check_method
 from foretune.models.shapes import Shape, model_shape
 from foretune.plan.cost import run_cost
 from foretune.plan.ledger import learned_factors, read_ledger
@@ -144,6 +145,7 @@ def _basis(
     machine: Machine,
 ) -> _Basis:
     shape = model_shape(base_config)
+    check_method(job.train, shape)
     derived = derive(
         job,
         num_train_samples=len(lengths.train),

@@ -157,6 +157,7 @@ class OfflineResult(_Part):
     """All claims on the same samples."""
 
     primary_metric: str
+    chosen_after: str = ""  # the metric fixed before training, where the runs are compared on another one
     n: int
     variants: tuple[VariantRow, ...]
     claims: tuple[OfflineClaim, ...]

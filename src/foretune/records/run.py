@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -49,6 +50,12 @@ class ResolvedRecord(Record):
     derived: dict[str, str] = Field(default_factory=dict)  # setting -> value and why
     primary_metric: str = ""
     parent: str = ""  # run id that this job was derived from
+    source: str = ""  # the job file as the user named it
+
+    @property
+    def job_file(self) -> str:
+        """The job file as it stands in a command."""
+        return shlex.quote(self.source or JOB_FILE)
 
 
 def create_run(runs_dir: str | Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""How many users and days a split test takes, and the smallest difference that it will show."""
+"""How many users and days a split test takes."""
 
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
@@ -11,7 +11,7 @@ from foretune.stats.checks import checked_alpha
 from foretune.stats.power import POWER
 from foretune.stats.sequential import MIN_DAYS, normal_quantile
 
-__all__ = ["HYBRID_FACTOR", "LONG_DAYS", "SplitDesign", "plan_split", "split_visible_difference", "units_per_arm"]
+__all__ = ["HYBRID_FACTOR", "LONG_DAYS", "SplitDesign", "plan_split", "units_per_arm"]
 
 HYBRID_FACTOR = 1.07  # units of the hybrid test over a fixed one, for the same power
 SEQUENCE_FACTOR = 1.8  # of the confidence sequence alone
@@ -73,14 +73,6 @@ def plan_split(
     total = 2 * per_arm * (0.25 / (share * (1 - share)))
     days = max(MIN_DAYS, 7 * math.ceil(total / (7 * units_per_day) - 1e-9))
     return SplitDesign(per_arm, days, _advice(days))
-
-
-def split_visible_difference(deviation: float, units: int, alpha: float = 0.05, power: float = POWER) -> float:
-    """The true difference that `units` users an arm show with the given power (fixed test): (z + z) s sqrt(2 / n)."""
-    if units < 1:
-        raise ConfigError(f"{units} units an arm, expected at least 1")
-    quantiles = float(normal_quantile(1 - checked_alpha(alpha) / 2)) + float(normal_quantile(power))
-    return quantiles * deviation * math.sqrt(2 / units)
 
 
 def _advice(days: int) -> str:

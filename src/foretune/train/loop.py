@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from foretune.config.derive import calmer_rate
 from foretune.data.micro import global_batch
 from foretune.models.load import LoadedModel
 from foretune.records.events import EventLog
@@ -298,6 +299,8 @@ def fit(
             checkpoints, parameters, optimizer, run_key, lambda line: events.add("note", message=line)
         )
         state = found or state
+        if found is not None and found.step < settings.num_steps:
+            events.add("note", message=f"goes on at step {found.step}, from its checkpoint")
     started_from, start_time, seconds_before = state.step, time.perf_counter(), state.seconds
     sizes = [row.num_tokens for row in rows]
     log_every = curve_every(settings.num_steps)
@@ -364,7 +367,7 @@ def fit(
             processes.clipped_norm(parameters.values(), limit),
             step=state.step + 1,
             rate=learning_rate,
-            peak_rate=settings.learning_rate,
+            calmer_rate=calmer_rate(settings.method, settings.learning_rate),
         )
         update(scaler, optimizer, state)
         if grad_norm is None:

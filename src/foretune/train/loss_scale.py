@@ -40,7 +40,7 @@ def update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer, state
 
 
 def checked_norm(
-    scaler: torch.amp.GradScaler, loss: float, grad_norm: float, *, step: int, rate: float, peak_rate: float
+    scaler: torch.amp.GradScaler, loss: float, grad_norm: float, *, step: int, rate: float, calmer_rate: float
 ) -> float | None:
     """The gradient norm; None where an fp16 gradient overflowed, so that this update is left out.
 
@@ -52,5 +52,5 @@ def checked_norm(
         return None
     raise TrainingDiverged(
         f"step {step}: loss {loss}, gradient norm {grad_norm} at learning rate {rate:.3g}; expected finite numbers",
-        fix=f"train.learning_rate = {peak_rate / 10:.1g}",
+        fix=f"train.learning_rate = {calmer_rate:g}",
     )

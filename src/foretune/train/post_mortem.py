@@ -7,12 +7,16 @@ import json
 import math
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foretune.backends.local import TRAIN_LOG
+from foretune.config.derive import calmer_rate
+from foretune.config.read import field_names
 from foretune.config.write import toml_value
 from foretune.errors import DoesNotFit
 from foretune.records.events import read_events
@@ -22,7 +26,6 @@ from foretune.train.memory_ladder import MemorySettings, what_would_fit
 
 __all__ = ["overlay_toml", "post_mortem", "post_mortem_lines"]
 
-TRAIN_LOG = "train.log"
 LOG_LINES = 5
 FAILED_STATES = ("failed", "interrupted")
 # What an interpreter or the system writes last; a class name, or the words of the system itself.
@@ -232,13 +235,31 @@ def _mending(cause: FailureCause, seen: _Evidence) -> tuple[dict[str, Any], list
     if mend is not None:
         return mend(seen)
     fix = str((seen.failure or {}).get("fix", ""))
+    patch = _settings_in(fix) if cause in ("config", "data") else {}
     name = seen.run_dir.name
     usual = {
         "locked": f"foretune runs watch {name}",
         "interrupted": f"foretune runs resume {name}",
         "fault": f"foretune runs resume {name}; if it fails again, report it with train.log",
     }
-    return {}, [line for line in (fix, usual.get(cause, "")) if line]
+    return patch, [line for line in (fix, usual.get(cause, "")) if line]
+
+
+def _settings_in(fix: str) -> dict[str, Any]:
+    """The settings that a fix spells out (`train.rank = 16`); {} where it says anything else."""
+    try:
+        flat = dict(_flat(tomllib.loads(fix)))
+    except tomllib.TOMLDecodeError:
+        return {}
+    return flat if set(flat) <= set(field_names()) else {}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _setting(seen: _Evidence, name: str, usual: Any) -> Any:
@@ -289,10 +310,11 @@ def _less_disk(seen: _Evidence) -> tuple[dict[str, Any], list[str]]:
 def _smaller_steps(seen: _Evidence) -> tuple[dict[str, Any], list[str]]:
     rates = [float(event["learning_rate"]) for event in seen.steps if event.get("learning_rate")]
     peak = max(rates, default=0.0) or float(_setting(seen, "train.learning_rate", 0.0)) or 2e-4
-    patch: dict[str, Any] = {"train.learning_rate": float(f"{peak / 10:.1g}")}
+    calmer = calmer_rate(str(_setting(seen, "train.method", "lora")), peak)
+    patch: dict[str, Any] = {"train.learning_rate": calmer}
     if float(_setting(seen, "train.advanced.max_grad_norm", 1.0)) <= 0:
         patch["train.advanced.max_grad_norm"] = 1.0
-    return patch, [f"a tenth of the learning rate: {patch['train.learning_rate']:g} instead of {peak:g}"]
+    return patch, [f"a lower learning rate: {calmer:g} instead of {peak:g}"]
 
 
 # --- faces ----------------------------------------------------------------------------------------------------------
@@ -304,7 +326,7 @@ def overlay_toml(record: PostMortemRecord) -> str:
     for name, value in sorted(record.patch.items()):
         table, _, field = name.rpartition(".")
         tables.setdefault(table, []).append(f"{field} = {toml_value(value)}")
-    return "\n".join("\n".join([f"[{table}]", *lines]) + "\n" for table, lines in tables.items())
+    return "\n".join("\n".join([*([f"[{table}]"] if table else []), *tables[table]]) + "\n" for table in sorted(tables))
 
 
 def post_mortem_lines(record: PostMortemRecord) -> list[str]:
@@ -315,6 +337,7 @@ def post_mortem_lines(record: PostMortemRecord) -> list[str]:
         "no checkpoint" if record.last_checkpoint_step is None else f"checkpoint at step {record.last_checkpoint_step}"
     )
     head = [f"{record.title} ({record.certainty}).", record.explanation]
-    head.append(f"It came to step {record.last_step} of {record.planned_steps}; {kept}{lost}.")
+    if record.planned_steps:
+        head.append(f"It came to step {record.last_step} of {record.planned_steps}; {kept}{lost}.")
     lines = [*head, *(f"  {line}" for line in record.evidence)]
     return [*lines, *(f"mend: {fix}" for fix in record.fixes)]

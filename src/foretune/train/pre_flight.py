@@ -99,7 +99,8 @@ def check_finite(loaded: LoadedModel) -> None:
     for name, value in loaded.model.named_parameters():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ConfigError(
-                f"{loaded.folder.name}: {name} holds numbers that are not finite, so every loss would be NaN",
+                f"{loaded.folder.name}: {name.replace('.base.', '.')} holds numbers that are not finite, "
+                "so every loss would be NaN",
                 fix="download the weights again, or use a checkpoint from before they broke",
             )
 

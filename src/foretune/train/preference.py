@@ -16,9 +16,9 @@ import torch
 
 from foretune.config.job import TrainConfig
 from foretune.data.micro import micro_batches
-from foretune.errors import ConfigError
 from foretune.models.decoder import FlatModel
 from foretune.models.load import LoadedModel
+from foretune.models.method_fit import needs_decoder
 from foretune.models.virtual import num_virtual_tokens
 from foretune.train.flat import Asked, FlatSequences, flat_pairs, flat_sequences
 from foretune.train.objective import LossSum, Preference, Row, build_batch, loss_for, token_losses
@@ -236,9 +236,7 @@ def preference_passes(
 ) -> PreferencePasses:
     """The passes of a preference method, padded where `flat` is None. Raises ConfigError on an encoder-decoder."""
     if loaded.kind != "causal":
-        raise ConfigError(
-            f"method {train.method} needs a decoder-only model, got a {loaded.kind} model", fix='train.method = "lora"'
-        )
+        raise needs_decoder(f"method {train.method}", loaded.family)
     advanced = train.advanced
     losses: dict[str, PreferenceLoss] = {
         "dpo": partial(dpo_loss, beta=advanced.beta, label_smoothing=advanced.label_smoothing),

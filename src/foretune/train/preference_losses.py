@@ -35,8 +35,12 @@ class Scored(NamedTuple):
     num_sequences: int
 
     def summed(self, values_U: Tensor) -> Tensor:
-        """Sums over the tokens of each sequence, [S]."""
-        return values_U.new_zeros(self.num_sequences).index_add(0, self.sequence_U, values_U)
+        """Sums over the tokens of each sequence, [S], in fp64.
+
+        A margin is a small difference of such sums: of 800 nats fp32 keeps only 6e-5, 1e-5 of a loss.
+        """
+        zeros_S = values_U.new_zeros(self.num_sequences, dtype=torch.float64)
+        return zeros_S.index_add(0, self.sequence_U, values_U.double())
 
     def log_probabilities(self) -> Tensor:
         """Log-probability (nats) of each sequence's answer, [S]."""
@@ -71,14 +75,16 @@ def known_of(preferences: Sequence[Preference], shared: float, device: torch.dev
     if preferences[0].is_desirable is None:
         reference += [one.reference[1] for one in preferences]
     desirable = torch.tensor([bool(one.is_desirable) for one in preferences], device=device)
-    return Known(torch.tensor(reference, device=device), desirable, shared)
+    return Known(torch.tensor(reference, dtype=torch.float64, device=device), desirable, shared)
 
 
 def _judged(losses_B: Tensor, margins_B: Tensor) -> LossSum:
     """The loss with what is logged: how far rewards are apart (nats x beta), and how many the right way round."""
     margins_B = margins_B.detach()
     right = int((margins_B > 0).sum())
-    return LossSum(losses_B.sum(), right, {"reward_margin": float(margins_B.sum()), "reward_accuracy": float(right)})
+    return LossSum(
+        losses_B.sum().float(), right, {"reward_margin": float(margins_B.sum()), "reward_accuracy": float(right)}
+    )
 
 
 def dpo_loss(scored: Scored, known: Known, *, beta: float, label_smoothing: float = 0.0) -> LossSum:

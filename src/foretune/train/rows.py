@@ -65,11 +65,12 @@ class ShardRows(Sequence[Row]):
 
 
 class Rows(NamedTuple):
-    """Rows to train on, and how many samples were left out because their answer would have been cut off."""
+    """Rows to train on, and how many samples, longer than `max_seq_len`, were left out as answers would be cut off."""
 
     rows: Sequence[Row]
     num_dropped: int
     places: tuple[str, ...] = ()
+    max_seq_len: int = 0
 
 
 def build_rows(
@@ -110,7 +111,7 @@ def build_rows(
             f"all {len(samples)} samples are longer than max_seq_len {max_seq_len}, nothing is left to train on",
             fix="raise train.max_seq_len, shorten the samples, or choose a base with more positions",
         )
-    return built
+    return built._replace(max_seq_len=max_seq_len)
 
 
 def _refuse_poor(samples: Sequence[Sample]) -> None:
@@ -143,7 +144,17 @@ def packed_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: in
 
 
 def seq2seq_rows(samples: Sequence[Sample], tokenizer: Tokenizer, max_seq_len: int) -> Rows:
-    """Source and target for an encoder-decoder; a pair with either side too long is left out."""
+    """Source and target for an encoder-decoder; a pair with either side too long is left out.
+
+    Raises DataError for raw text: without a target nothing but the end would be learned.
+    """
+    faults = [
+        sample_fault(sample, "raw text has no target for an encoder-decoder to learn", "use a decoder-only base")
+        for sample in samples
+        if sample.is_text
+    ]
+    if faults:
+        raise fault_error(faults, "this split")
     rows, dropped = [], []
     for sample in samples:
         source, target = source_ids(sample, tokenizer), with_end(tokenizer.encode(sample.target), tokenizer)
@@ -244,4 +255,4 @@ def world_rows(num_documents: int, tokenizer: Tokenizer, max_seq_len: int, *, se
         rows.append(
             Row(np.asarray(document.ids, dtype=np.int16 if tokenizer.vocab_size < 32_768 else np.int32), weights)
         )
-    return Rows(rows, dropped)
+    return Rows(rows, dropped, max_seq_len=max_seq_len)

@@ -25,6 +25,7 @@ from foretune.models.base import resolve_base
 from foretune.models.detach import detach_adapters
 from foretune.models.flat_rules import engine_line, frozen_flat_parameters, why_method_is_not_flat
 from foretune.models.load import LoadedModel, best_device, has_bf16, has_fp16, load_model, num_parameters
+from foretune.models.method_fit import no_target
 from foretune.models.quantise import quantise_note
 from foretune.records.dataset import DatasetRecord
 from foretune.records.plan import PlanRecord
@@ -256,6 +257,8 @@ def _rows(
         if not isinstance(splits, dict) or job.train.method == "pretrain"
         else (min(job.train.max_seq_len or room or 4096, room or 4096))
     )
+    if loaded.kind == "seq2seq" and not isinstance(splits, dict):
+        raise no_target(loaded.family)
     if splits is None:
         train = world_rows(job.data.max_rows, tokenizer, longest)
         validation = world_rows(WORLD_VALIDATION_DOCUMENTS, tokenizer, longest, seed=WORLD_VALIDATION_SEED)

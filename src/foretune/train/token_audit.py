@@ -75,7 +75,10 @@ def check_tokens(record: TokenAuditRecord) -> None:
 def said_findings(record: TokenAuditRecord) -> list[str]:
     """One line on each finding that does not stop the run; rows left out (TOK005) are told by the run itself."""
     told = [one for one in record.findings if one.severity != "stop" and one.id != "TOK005"]
-    return [f"{one.id}: {one.title}" + (f"; mend: {one.fix}" if one.severity == "warning" else "") for one in told]
+    return [
+        f"{one.id}: {one.title}; " + (f"mend: {one.fix}" if one.severity == "warning" else f"mended: {one.reason}")
+        for one in told
+    ]
 
 
 def _faults(finding: TokenFinding) -> Iterator[Fault]:

@@ -262,7 +262,7 @@ def _warnings(setup: Setup) -> list[str]:
     found = list(setup.derived.warnings)
     if setup.train.num_dropped:
         found.append(
-            f"{setup.train.num_dropped} training samples are longer than {setup.derived.max_seq_len} tokens and were "
+            f"{setup.train.num_dropped} training samples are longer than {setup.train.max_seq_len} tokens and were "
             "left out, because their answers would be cut off"
         )
     if setup.validation.num_dropped:

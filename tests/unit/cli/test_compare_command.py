@@ -123,3 +123,87 @@ def test_the_function_says_what_the_command_says(cli: Cli, tmp_path: Path) -> No
     assert ours["online"] == theirs["online"] and ours["online"]
     with pytest.raises(NotFound, match="tale-009"):
         api.compare("tale-009:base_few_shot", "tale-009", runs_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--candidate", "tuned"), "--candidate is part of a plan"),
+        (("--users-a-day", "5"), "--users-a-day is part of a plan"),
+        (("--metric", "rouge_l"), "--metric compares runs, and none is given"),
+        (("--experiment", "p", "--primary", "error"), "--primary is fixed by the plan"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    result = cli("compare", "--outcomes", log(tmp_path / "o.csv", days=1), *options)
+    assert result.code == 2 and said in result.err
+    assert "speaks of split traffic" in cli("compare", "run-001", "--baseline", "control").err
+    assert "needs the log of its traffic" in cli("compare", "run-001", "--experiment", "p").err
+    assert "RUN has no part in a plan" in cli("compare", "run-001", *PLAN).err
+    assert "--html has no part in a plan" in cli("compare", *PLAN, "--html", "x.html").err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--candidate", "control"), "both 'control'"),
+        (("--rate", "3"), "the rate of task_completion is 3"),
+        (("--smallest", "0.9"), "can get better by 0.4 at most"),
+        (("--smallest", "-1"), "expected more than 0"),
+    ],
+)
+def test_a_plan_of_impossible_figures_says_what_they_may_be(cli: Cli, options: tuple[str, ...], said: str) -> None:
+    given = (*PLAN, "--primary", "task_completion", "--rate", "0.6", "--users-a-day", "500")
+    result = cli("compare", *given, *options)
+    assert result.code == 2 and said in result.err and "fix: --" in result.err
+
+
+def rewritten(path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> Path:
+    """The log with every row changed."""
+    rows = [change(row) for row in csv.DictReader(path.read_text().splitlines())]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.req("R310")
+def test_users_of_the_time_before_have_no_variant_yet(cli: Cli, tmp_path: Path) -> None:
+    half = START + timedelta(days=14)
+
+    def early(row: dict[str, str]) -> dict[str, str]:
+        number = int(row["user"][1:]) % 840  # the users of the first half come back in the second
+        variant = "tuned" if number % 2 else "control"
+        return {**row, "user": f"u{number}", "variant": variant if row["time"] >= half.isoformat() else ""}
+
+    path = rewritten(log(tmp_path / "o.csv", days=28, per_day=60), early)
+    cli("compare", *PLAN, "--primary", "task_completion", "--outcomes", "o.csv")
+    plan = json.loads((tmp_path / "test1" / "experiment.json").read_text())
+    plan["allocations"][0]["start"] = half.isoformat()
+    (tmp_path / "test1" / "experiment.json").write_text(json.dumps(plan))
+    result = cli("compare", "--outcomes", path, "--experiment", "test1")
+    assert result.code == 0 and "No result is shown" not in result.out and "(CUPED)" in result.out
+    alone = rewritten(path, lambda row: {name: value for name, value in row.items() if name != "variant"})
+    other = ("--plan", "test2", *PLAN[2:])
+    assert cli("compare", *other, "--primary", "task_completion", "--outcomes", alone).code == 0
+    told = cli("compare", "--outcomes", alone)
+    assert told.code == 2 and "variants are not named" in told.err and "a column `variant`" in told.err
+
+
+def test_rows_of_the_test_that_name_no_variant_block_the_verdict(cli: Cli, tmp_path: Path) -> None:
+    log(tmp_path / "o.csv")
+    lost = rewritten(tmp_path / "o.csv", lambda row: row | ({"variant": ""} if int(row["user"][1:]) % 20 == 19 else {}))
+    result = cli("compare", "--outcomes", lost, "--baseline", "control")
+    assert "No result is shown" in result.out and "name no variant" in result.out
+
+
+def test_what_was_odd_in_a_log_is_said_in_words(cli: Cli, tmp_path: Path) -> None:
+    path = log(tmp_path / "o.csv")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:300], *lines[295:300], *lines[400:], *lines[300:400]]) + "\n")
+    result = cli("compare", "--outcomes", path, "--baseline", "control").out.replace("\n", " ")
+    assert "5 rows logged twice, counted once" in result
+    assert "the clock went backwards 1 times; the rows were put in order of time" in result

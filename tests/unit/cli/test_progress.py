@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,19 @@ def test_notes_are_shown_once(watcher: tuple[ConsoleWatcher, io.StringIO], tmp_p
     shown.event({"kind": "note", "message": "12 samples are [too] long"})
     shown.event(step(1))
     assert screen.getvalue().count("note: 12 samples are [too] long") == 1
+
+
+def test_steps_of_an_earlier_start_count_but_print_no_line(
+    watcher: tuple[ConsoleWatcher, io.StringIO], tmp_path: Path
+) -> None:
+    shown, screen = watcher
+    shown.stage_started("train", tmp_path)
+    now = time.time()
+    for event in ({"kind": "train_start", "planned_steps": 9}, step(1), step(2)):
+        shown.event({**event, "time": now - 60})
+    assert "step 1" not in screen.getvalue() and "step 2" not in screen.getvalue()
+    shown.event({**step(3), "time": now + 1})
+    assert "step 3/9" in screen.getvalue()
 
 
 def test_the_badge_says_what_the_curve_shows_so_far() -> None:

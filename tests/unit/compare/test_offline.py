@@ -166,3 +166,28 @@ def test_clear_words(tmp_path):
     with pytest.raises(DataError, match="no score of 'bleu'"):
         run(tmp_path, "d", {"tuned": [None] * 50})
         compare([tmp_path / "d", a], metric="bleu")
+
+
+@pytest.mark.req("R287")
+def test_a_metric_chosen_afterwards_is_a_lead_and_no_verdict(tmp_path):
+    systems = {"base": np.zeros(200), "tuned": np.ones(200)}
+    folder = run(tmp_path, "a", systems, extra={"rouge_l": np.tile([0.2, 0.9], 100)})
+    fixed = compare([folder], metric="accuracy")
+    assert fixed.state == "promising" and fixed.offline.chosen_after == ""
+    other = tmp_path / "other"
+    run(other, "a", systems, extra={"other": np.zeros(200)})
+    (other / "a" / "answers.jsonl").write_text(
+        (other / "a" / "answers.jsonl").read_text().replace('"other": 0.0', '"other": 0.5', 100)
+    )
+    later = compare([other / "a"], metric="other")
+    assert later.state == "not_proven" and later.offline.chosen_after == "accuracy"
+    assert "A lead, no verdict: accuracy was fixed before training, other was not." in later.headline
+    with pytest.raises(DataError, match="no score of 'none'"):
+        compare([folder], metric="none")
+
+
+def test_the_headline_tells_of_the_candidate_that_won(tmp_path):
+    systems = {"base": scored(200, 0.5), "worse": np.zeros(200), "tuned": np.ones(200)}
+    folder = run(tmp_path, "a", systems)
+    record = compare([f"{folder}:base", f"{folder}:worse", folder])
+    assert record.state == "promising" and record.headline.startswith("tuned against base")

@@ -146,7 +146,7 @@ def test_days_without_traffic_do_not_count(tmp_path):
     rows = [row for row in traffic(planned(), lift=0.3) if not "2026-06-04" <= row[0] < "2026-06-12"]
     record = judged(tmp_path, planned(), rows)
     assert record.online[0].full_days == 6 and record.online[0].status == "withheld"
-    assert any("had no traffic" in note for note in record.notes)
+    assert any("without traffic in some variant" in note for note in record.notes)
 
 
 def test_looking_more_often_changes_nothing(tmp_path):
@@ -270,8 +270,10 @@ def test_not_a_number_is_set_aside_not_counted(tmp_path):
 def test_clear_words_for_what_cannot_be_read(tmp_path):
     with pytest.raises(NotFound):
         read_outcomes(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="no column for variant"):
-        read_outcomes(written(tmp_path, [["2026-06-01", "ann", 1]], ["time", "user", "task_completion"]))
+    with pytest.raises(DataError, match="no column for user"):
+        read_outcomes(written(tmp_path, [["2026-06-01", "base", 1]], ["time", "variant", "task_completion"]))
+    with pytest.raises(ConfigError, match="variants are not named"):
+        compare(outcomes=written(tmp_path, [["2026-06-01", "ann", 1]], ["time", "user", "task_completion"]))
     with pytest.raises(DataError, match="no usable row"):
         read_outcomes(written(tmp_path, []))
     with pytest.raises(DataError, match="no row of"):

@@ -180,7 +180,8 @@ def test_max_seq_len_is_what_data_and_model_allow() -> None:
     assert derived(job_of(max_seq_len=64), longest=900).max_seq_len == 64
     wanted = derived(job_of(max_seq_len=1024), longest=900, limit=512)
     assert wanted.max_seq_len == 512
-    assert any("max_seq_len 1024 is more than the model's 512" in warning for warning in wanted.warnings)
+    told = "max_seq_len 1024 is more than the model's 512 positions: 512 it is"
+    assert any(told in warning for warning in wanted.warnings)
 
 
 def test_soft_prompt_takes_its_positions_from_the_model() -> None:

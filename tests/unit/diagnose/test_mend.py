@@ -44,11 +44,11 @@ def run_dir(tmp_path: Path) -> Path:
     home.mkdir()
     train = [chat(f"order {n}: {n * 7} lamps", json.dumps({"n": n * 7}), id=f"t{n}") for n in range(30)]
     train += [chat("order 3: 21 lamps", json.dumps({"n": 21}), id=f"copy{n}") for n in range(5)]
-    train.append(chat(LONG.format("paris") + " please", "late", id="leaked"))
+    train.append(chat(LONG.format("paris") + " please", '"late"', id="leaked"))
     write_rows(home / "train.jsonl", train)
     write_rows(home / "val.jsonl", [chat(f"number {n} of the chairs", str(n)) for n in range(6)])
     write_rows(
-        home / "test.jsonl", [chat(LONG.format("paris"), "late"), *(chat(f"{n} doors?", str(n)) for n in range(9))]
+        home / "test.jsonl", [chat(LONG.format("paris"), '"late"'), *(chat(f"{n} doors?", str(n)) for n in range(9))]
     )
     (home / "job.toml").write_text(
         '# mine\nname = "orders"\n[data]\npath = "train.jsonl"\nvalidation_path = "val.jsonl"\n'

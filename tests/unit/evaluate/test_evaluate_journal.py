@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from foretune.evaluate.journal import JOURNAL_FILE, Journal
+from foretune.evaluate.journal import FINISHED_FILE, JOURNAL_FILE, Journal
 
 
 def test_a_step_is_computed_once(tmp_path: Path) -> None:
@@ -39,9 +39,16 @@ def test_a_torn_line_is_done_again(tmp_path: Path) -> None:
     assert Journal(tmp_path, "k").once("second", lambda: 5) == 4
 
 
-def test_nothing_is_left_when_it_is_finished(tmp_path: Path) -> None:
+def test_a_finished_one_is_kept_apart_and_can_be_reopened(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "k")
     journal.finish()
+    assert list(tmp_path.iterdir()) == []
     journal.once("step", lambda: 1)
     journal.finish()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [FINISHED_FILE]
+    assert "step" not in journal and Journal(tmp_path, "k").once("step", lambda: 2) == 2  # another look starts anew
+    (tmp_path / JOURNAL_FILE).unlink()
+    assert not Journal(tmp_path, "other").reopen()
+    again = Journal(tmp_path, "k")
+    assert again.reopen() and again.once("step", lambda: 3) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [JOURNAL_FILE]

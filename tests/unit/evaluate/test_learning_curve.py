@@ -215,6 +215,7 @@ def prompted(run: Run, score: float, metric: str = "accuracy") -> None:
     ).write(run.run_dir)  # fmt: skip
 
 
+@pytest.mark.req("R264")
 def test_training_that_cannot_reach_the_prompt_ends_at_a_quarter(
     fake_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +231,7 @@ def test_training_that_cannot_reach_the_prompt_ends_at_a_quarter(
     assert trainer.measure_early() == record and len(trainer.parts) == 2  # nothing is trained twice
 
 
+@pytest.mark.req("R264")
 def test_training_that_may_gain_goes_on_from_its_parts(fake_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     written(fake_run)
     trainer = Trainer(fake_run, monkeypatch, {20: 0.3, 50: 0.45, 100: 0.6, 200: 0.75})

@@ -227,7 +227,7 @@ def test_table_for_outside_raters_and_back(rated_run: Path, tmp_path: Path) -> N
 def test_faults_of_a_table_are_all_named_and_nothing_is_taken(rated_run: Path, tmp_path: Path) -> None:
     from foretune.cli.rate import import_ratings
 
-    item = rating_item("colours-001", open_queue(rated_run).pairs[0].sample_id)
+    item = rating_item("colours-001", open_queue(rated_run).pairs[0].sample_id, "ben")
     path = tmp_path / "bad.csv"
     path.write_text(
         f"item,rater,better,a_tone\nnope,ben,a,\n{item},ben,left,\n{item},,a,\n{item},ben,a,7\n{item},ben,a,\n"
@@ -237,6 +237,9 @@ def test_faults_of_a_table_are_all_named_and_nothing_is_taken(rated_run: Path, t
     for said in (":2: item 'nope'", ":3: better is 'left'", ":4: no rater", ":5: a_tone is '7'"):
         assert said in str(caught.value)
     assert read_ratings(rated_run) == []
+    path.write_text(f"item,rater,better\n{item},eve,a\n")  # whose A and B may stand the other way round
+    with pytest.raises(DataError, match="for rater 'eve', whom the table must be written for"):
+        import_ratings(rated_run, RUBRIC, path)
     path.write_text("item,better\n1,a\n")
     with pytest.raises(DataError, match="no column rater"):
         import_ratings(rated_run, RUBRIC, path)

@@ -432,6 +432,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     it = built(folder, pad_token=None)
     assert it.tokenizer.pad_id == it.tokenizer.eos_id
     assert "learned in 1 of 1 rows" in said(it.audit(), "TOK022", "mended")
+    assert any("; mended: masks come from lengths" in line for line in said_findings(it.audit()))
 
 
 @makes("template-without-end")
@@ -508,7 +509,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 @makes("half-precision-overflow")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     scaler = loss_scaler(torch.device("cpu"), "fp16", LoopState())
-    assert scaler.is_enabled() and checked_norm(scaler, 1.0, float("inf"), step=1, rate=1.0, peak_rate=1.0) is None
+    assert scaler.is_enabled() and checked_norm(scaler, 1.0, float("inf"), step=1, rate=1.0, calmer_rate=0.1) is None
     job = JobConfig.model_validate({"train": {"advanced": {"precision": "fp16"}}})
     with pytest.raises(ConfigError, match="precision fp16"):
         derive(job, num_train_samples=9, longest_sample_tokens=9, model_max_len=None)

@@ -208,6 +208,8 @@ def test_a_run_stopped_anywhere_resumes_to_the_very_same_numbers(method: str, tm
     result = run(last, parts, resume=True)
     assert result.started_from == 3 and result.stop_reason == "finished"
     assert losses(parts) == losses(tmp_path / "whole")
+    notes = [str(event["message"]) for event in read_events(parts) if event["kind"] == "note"]
+    assert [note for note in notes if "goes on" in note][-1] == "goes on at step 3, from its checkpoint"
     ours, theirs = trainable(last.model), trainable(whole.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert [p.loss for p in result.state.train_curve] == list(losses(tmp_path / "whole").values())

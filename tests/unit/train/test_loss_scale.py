@@ -112,5 +112,5 @@ def test_what_scaling_cannot_mend_ends_the_run() -> None:
     plain = loss_scaler(torch.device("cpu"), "fp32", LoopState())
     for used, loss, norm in ((scaler, 1.0, math.inf), (scaler, math.nan, 1.0), (plain, 1.0, math.inf)):
         with pytest.raises(TrainingDiverged, match="expected finite numbers") as caught:
-            checked_norm(used, loss, norm, step=3, rate=0.01, peak_rate=0.02)
+            checked_norm(used, loss, norm, step=3, rate=0.01, calmer_rate=0.002)
         assert caught.value.fix == "train.learning_rate = 0.002"

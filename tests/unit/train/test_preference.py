@@ -241,7 +241,7 @@ def test_rare_judgements_count_as_much_as_common_ones(tokenizer: Tokenizer) -> N
 
 def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     loaded = load_model(tiny_model(tmp_path / "t5", "t5"), pad_id=0)
-    with pytest.raises(ConfigError, match="method dpo needs a decoder-only model"):
+    with pytest.raises(ConfigError, match="method dpo needs a decoder-only base"):
         passes_for("dpo", loaded)
 
 

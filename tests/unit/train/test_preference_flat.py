@@ -90,6 +90,42 @@ def test_flat_pairs_learn_what_padded_ones_do(method: str, trains_all: bool, tmp
         assert float((gradient - expected[1]).norm() / expected[1].norm()) < 1e-5
 
 
+def exact_dpo_loss(folder: Path, rows: list[Row], beta: float) -> float:
+    """The loss of pairs computed wholly in fp64, by the transformers class, sequence by sequence."""
+    moved = [adapted(folder).model.double().eval(), load_model(folder, pad_id=0).model.double().eval()]
+
+    def gained(ids: np.ndarray, weights: np.ndarray) -> float:
+        ids_BL = torch.from_numpy(ids.astype(np.int64))[None]
+        asked = torch.from_numpy(weights[1:] > 0)
+        with torch.no_grad():
+            shares = [model(ids_BL).logits[0, :-1].log_softmax(-1) for model in moved]
+        now, before = (share.gather(1, ids_BL[0, 1:, None])[asked].sum() for share in shares)
+        return float(now - before)
+
+    pairs = [(row.preference, gained(row.ids, row.weights)) for row in rows if row.preference is not None]
+    return sum(float(np.logaddexp(0.0, -beta * (good - gained(one.ids, one.weights)))) for one, good in pairs)
+
+
+@pytest.mark.parametrize("engine", ["auto", "padded"])
+@pytest.mark.req("R223")
+def test_the_loss_of_long_answers_is_that_of_fp64(engine: str, tmp_path: Path) -> None:
+    draw, folder, rows = np.random.default_rng(4), tiny_model(tmp_path / "base"), []
+    for _ in range(6):  # sums of 800 nats, whose margins are a hundredth of that
+        asked = draw.integers(3, VOCABULARY, 30)
+        weights = np.array([0.0] * 30 + [1.0] * 110, dtype=np.float32)
+        good, poor = (np.append(asked, draw.integers(3, VOCABULARY, 110)).astype(np.int32) for _ in range(2))
+        rows.append(Row(good, weights, preference=Preference(poor, weights)))
+    known = passes_for("dpo", load_model(folder, pad_id=0), engine).with_reference(rows, 10_000)
+    loaded = adapted(folder)
+    loaded.model.eval()
+    judged = preference_passes(
+        loaded, TrainConfig(method="dpo"), weights=Weights(), precision="fp32", pad_id=0,
+        flat=flat if isinstance(flat := passes_for("dpo", loaded, engine).layout.passes, FlatPasses) else None,
+    )  # fmt: skip
+    loss = sum(float(micro.loss().loss.detach()) for micro in judged.cut(known, 10_000))
+    assert loss == pytest.approx(exact_dpo_loss(folder, rows, 0.1), rel=1e-6)
+
+
 def test_the_reference_is_the_same_on_both_engines(tmp_path: Path) -> None:
     loaded = adapted(tiny_model(tmp_path / "base"))
     for method in ("dpo", "kto"):

@@ -21,6 +21,7 @@ from foretune.records.evaluation import Answer, Delta, EvaluationRecord, MetricV
 from foretune.records.plan import Estimate, PlanRecord, Reconciliation
 from foretune.records.run import ResolvedRecord
 from foretune.records.training import CurvePoint, TrainingRecord
+from stand_ins import dataset_record, evaluation_record, plan_record, training_record
 
 RUN_ID = "tickets-007"
 VERSION = "c41f09e2b8a7d35e6f70118c9ab4d2e3"
@@ -48,9 +49,7 @@ def digest(text: str) -> str:
 
 def plan() -> PlanRecord:
     """58-71 s, 0.9-1.2 GB."""
-    return PlanRecord(
-        base="pebble",
-        method="lora",
+    return plan_record(
         device="cpu",
         total_parameters=5_284_352,
         trainable_parameters=147_456,
@@ -60,7 +59,6 @@ def plan() -> PlanRecord:
         micro_batch_size=16,
         grad_accum_steps=1,
         max_seq_len=256,
-        fits=True,
         available_memory_gb=7.4,
         peak_memory_gb=Estimate(low=0.92, expected=1.05, high=1.21),
         memory_components={"weights": 21_137_408, "activations": 310_000_000, "runtime": 600_000_000},
@@ -70,7 +68,6 @@ def plan() -> PlanRecord:
         cost_usd=Estimate(low=0.0032, expected=0.0036, high=0.0039),
         price_per_hour_usd=0.2,
         disk_bytes=9_000_000,
-        probed=True,
         assumptions=("measured on this machine by 5 real steps",),
     )
 
@@ -94,17 +91,12 @@ def training(overfits: bool = True) -> TrainingRecord:
     )
     best = min(validation, key=lambda point: point.loss)
     seconds, memory = 66.2, 1_260_000_000
-    return TrainingRecord(
-        run_id=RUN_ID,
-        base="pebble",
+    return training_record(
+        RUN_ID,
         base_sha256=digest("base"),
-        method="lora",
         dataset_version=VERSION,
-        foretune_version="0.1.0",
         versions={"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"},
         device="cpu, 2 threads",
-        precision="fp32",
-        seed=0,
         total_parameters=5_284_352,
         trainable_parameters=147_456,
         num_steps=105,
@@ -123,7 +115,6 @@ def training(overfits: bool = True) -> TrainingRecord:
         final_train_loss=train[-1].loss,
         train_curve=train,
         eval_curve=validation,
-        artefact="adapter",
         artefact_sha256={"adapter/adapter_model.safetensors": digest("adapter")},
         reconciliation=(
             Reconciliation(
@@ -233,26 +224,17 @@ def system(name: str, value: float, shots: int = 0, half: float = 0.07) -> Syste
 def evaluation(**changes: Any) -> EvaluationRecord:
     """31 % with the best prompt, 84 % fine-tuned, one skill lost."""
     values: dict[str, Any] = {
-        "run_id": RUN_ID,
         "dataset_version": VERSION,
-        "split": "test",
-        "look": 1,
-        "primary_metric": "exact_match",
         "n": 120,
         "systems": (
             system("base_zero_shot", 0.04, half=0.03),
             system("base_few_shot", 0.31, shots=5),
             system("fine_tuned", 0.84, half=0.065),
         ),
-        "baseline": "base_few_shot",
-        "candidate": "fine_tuned",
         "delta": Delta(
             value=0.53, ci_low=0.42, ci_high=0.63, p_value=3e-16, method="McNemar mid-p, Bonett-Price interval"
         ),
         "smallest_visible_difference": 0.12,
-        "n_needed": None,
-        "margin": 0.02,
-        "verdict": "better",
         "reason": "The whole interval lies above the margin of 2 points, on samples that training never saw.",
         "prompt_choices": (
             prompt("plain", "The task's own words.", 0, 0.03, "base_zero_shot"),
@@ -271,7 +253,7 @@ def evaluation(**changes: Any) -> EvaluationRecord:
         "human_eval_queue": 20,
         "warnings": ("3 answers reached max_new_tokens and were cut off",),
     }
-    return EvaluationRecord.model_validate({**values, **changes})
+    return evaluation_record(RUN_ID, **values | changes)
 
 
 def prompt(name: str, description: str, shots: int, score: float, chosen_as: str = "") -> dict[str, Any]:
@@ -299,9 +281,8 @@ def skill(name: str, before: float, after: float) -> SkillScore:
 def dataset() -> DatasetRecord:
     """800 tickets, split 80/10/10 (the test split has a floor of 120)."""
     sizes = {"train": 600, "validation": 80, "test": 120}
-    return DatasetRecord(
+    return dataset_record(
         version=VERSION,
-        task="chat",
         sources=(
             DatasetSource(
                 path="tickets.jsonl", sha256=digest("source"), format="chat", num_rows=806, licence="CC-BY-4.0"

@@ -380,7 +380,10 @@ def test_no_page_scrolls_sideways_and_all_controls_take_the_keyboard(
     tmp_path: Path,
     write_probe: Callable[[str], str],
 ) -> None:
+    from foretune.ui.compared import write_comparison_page
     from foretune.ui.report import write_report
+
+    from .test_compared import both
 
     store, version, record = cleaned
     (tmp_path / "audit.html").write_text(page, encoding="utf-8")
@@ -391,7 +394,8 @@ def test_no_page_scrolls_sideways_and_all_controls_take_the_keyboard(
     write_coverage_page(covered, tmp_path / "coverage.html", train="t" * 90, production="p" * 90)
     write_clean_page(record, tmp_path / "clean.html", store=store)
     write_diff_page(diff_versions(store, version, record.version), tmp_path / "diff.html")
-    names = [f"{name}.html" for name in ("audit", "report", "coverage", "clean", "diff")]
+    write_comparison_page(tmp_path / "compare.html", both())
+    names = [f"{name}.html" for name in ("audit", "report", "coverage", "clean", "diff", "compare")]
     frames = [[name, width] for name in names for width in (400, 700, 800, 1400)]
     found = json.loads(write_probe(PROBE.replace("FRAMES", json.dumps(frames))))
     assert len(found) == len(frames)

@@ -90,7 +90,7 @@ class Scope:
     @cached_property
     def own(self) -> list[Sample]:
         """The training samples of the task itself, without general ones that were mixed in."""
-        return [sample for sample in self.case.train if not sample.meta.get("mixed")] or self.case.train
+        return self.case.own_train
 
     def split(self, name: SplitName) -> list[Sample]:
         """The drawn samples of a split, in their order."""
@@ -225,7 +225,7 @@ class Scope:
     def scoring(self) -> Scoring:
         """The primary metric alone."""
         case = self.case
-        whole = build_scoring(case.job, case.primary, case.train, case.folder, case.dataset.task)
+        whole = build_scoring(case.job, case.primary, case.own_train, case.folder, case.dataset.task)
         return replace(whole, names=(case.primary,))
 
     def table(self, predictions: Sequence[str], targets: Sequence[str]) -> ScoreTable:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,8 +24,6 @@ from foretune.stats.intervals import Interval, bca_interval, t_mean, wilson
 from foretune.stats.paired import MARGIN, PairedResult, compare_paired, compare_paired_metric
 
 __all__ = ["Metric", "ScoreTable", "check_may_run", "compare_scores", "paired_rows", "score_samples", "unscored_words"]
-
-USER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Metric(NamedTuple):
@@ -76,14 +74,16 @@ def score_samples(
     embedder: Embedder | None = None,
     run_code: bool = False,
     alpha: float = 0.05,
+    may_lack: Collection[str] = (),
 ) -> ScoreTable:
     """Score the predictions with the scorers named (of SCORERS, or the user's own as module:function).
 
     Labels come from the targets and the schema is inferred from them where none is given; better give those of the
     training split. The similarity embeds by `embedder` (TF-IDF of the targets where there is none); answers are run as
     code only with `run_code`. Intervals: Wilson for 0/1 scores, t for graded ones, BCa bootstrap for corpus metrics.
-    Rows that the user's own scorer fails on, or calls no number, are named in `unscored` and never scored 0. Raises
-    ScoreError where it fails on all of them, or one of foretune's scorers on any.
+    Rows that the user's own scorer fails on, or calls no number, are named in `unscored` and never scored 0; where
+    these are all, a metric of `may_lack` has no value. Raises ScoreError for another one, or where one of foretune's
+    scorers fails on any row.
     """
     _check_texts(predictions, targets)
     specs = {name: find_scorer(name) for name in names}
@@ -104,12 +104,17 @@ def score_samples(
             scores[name] = _checked(function.scores(predictions, targets, *extra), spec)
         elif function is not None and spec.is_foreign:
             scores[name], holes = _foreign_scores(function, spec, predictions, targets, extra)
+            if len(holes) == len(targets) and name not in may_lack:
+                raise ScoreError(
+                    f"{name} scores no row; it fails on row 0: {holes[0]}",
+                    fix=f"mend {name}: of an answer that it cannot read it may say 0",
+                )
             unscored |= {name: holes} if holes else {}
         elif function is not None:
             scores[name] = _sample_scores(function, spec, predictions, targets, extra)
         if spec.kind != "corpus":
             known_scores = scores[name][np.isfinite(scores[name])]
-            metrics[name] = _mean_metric(known_scores, spec, alpha)
+            metrics |= {name: _mean_metric(known_scores, spec, alpha)} if known_scores.size else {}
     known = context.get("labels")
     num_invalid = sum(known.parse(text) is None for text in predictions) if isinstance(known, Labels) else None
     return ScoreTable(len(targets), metrics, scores, rows, specs, num_invalid, unscored)
@@ -152,13 +157,21 @@ def compare_scores(
     )
 
 
-def unscored_words(system: str, table: ScoreTable) -> list[str]:
-    """What to say of a system's answers that the user's own scorers gave no number for, a sentence for each metric."""
-    return [
-        f"{metric}: {len(rows)} of {table.n} answers of {system} have no score (row {min(rows)}: {rows[min(rows)]}); "
-        "they are left out, never scored 0"
-        for metric, rows in table.unscored.items()
-    ]
+def unscored_words(tables: Mapping[str, ScoreTable]) -> list[str]:
+    """What to say of answers that the user's own scorers gave no number for, by system: a sentence for each metric."""
+    found: dict[str, dict[str, ScoreTable]] = {}
+    for system, table in tables.items():
+        for metric in table.unscored:
+            found.setdefault(metric, {})[system] = table
+    return [_unscored(metric, lacking) for metric, lacking in found.items()]
+
+
+def _unscored(metric: str, tables: Mapping[str, ScoreTable]) -> str:
+    first = next(iter(tables.values())).unscored[metric]
+    counts = [(len(table.unscored[metric]), table.n, system) for system, table in tables.items()]
+    listed = "; ".join(f"{count} of {n} answers of {system}" for count, n, system in counts)
+    why = f"row {min(first)}: {first[min(first)]}"
+    return f"{metric}: {listed} have no score ({why}); they are left out, never scored 0"
 
 
 def paired_rows(metric: str, baseline: ScoreTable, candidate: ScoreTable) -> NDArray[np.bool_]:
@@ -245,7 +258,7 @@ def _foreign_scores(
     targets: Sequence[str],
     extra: tuple[object, ...],
 ) -> tuple[FloatArray, dict[int, str]]:
-    """The user's scores, NaN where there is none, and why by row. Raises ScoreError where there is none at all."""
+    """The user's scores, NaN where there is none, and why by row."""
     scores = np.full(len(targets), np.nan)
     holes: dict[int, str] = {}
     for row, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
@@ -256,10 +269,8 @@ def _foreign_scores(
                 scores[row] = score
             else:
                 holes[row] = f"the score is {score}"
-        except USER_FAULTS as error:
+        except Exception as error:  # a function of the user may raise anything: its row is named, the run goes on
             holes[row] = error.what if isinstance(error, ScoreError) else f"{type(error).__name__}: {error}"
-    if len(holes) == len(targets):
-        raise ScoreError(f"{spec.name} scores no row; it fails on row 0: {holes[0]}", fix=f"mend {spec.name}")
     return scores, holes
 
 
