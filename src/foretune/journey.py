@@ -447,17 +447,18 @@ def check_plan(record: PlanRecord, job: JobConfig, folder: Path) -> None:
             f"needs {show_bytes(record.disk_bytes)} of disk, {show_bytes(free)} are free",
             fix="--runs-dir on another disk, or --set train.advanced.keep_checkpoints=1",
         )
+    again = f"foretune run {ResolvedRecord.read(folder).job_file}"
     budget = job.plan.max_cost_usd
     if budget and record.cost_usd.expected > budget:
         raise GateRefused(
             f"would cost about {show_usd(record.cost_usd.expected)}, the limit is {show_usd(budget)}",
-            fix=f"--max-cost {record.cost_usd.high:.2f}, or fewer epochs or samples",
+            fix=f"{again} --max-cost {record.cost_usd.high:.2f}, or fewer epochs or samples",
         )
     limit = job.plan.max_hours * 3600
     if limit and record.total_seconds.expected > limit:
         raise GateRefused(
             f"would take about {show_seconds(record.total_seconds.expected)}, the limit is {show_seconds(limit)}",
-            fix=f"--max-hours {record.total_seconds.high / 3600:.2g}, or fewer epochs or samples",
+            fix=f"{again} --max-hours {record.total_seconds.high / 3600:.2g}, or fewer epochs or samples",
         )
 
 

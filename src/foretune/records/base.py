@@ -16,6 +16,7 @@ from foretune.errors import DataError, DoesNotFit, NotFound
 __all__ = ["Record", "write_atomically"]
 
 DISK_FULL = (28, 122)  # ENOSPC, EDQUOT
+FILE_LIMIT = 27  # EFBIG
 
 
 class Record(BaseModel):
@@ -79,5 +80,7 @@ def write_error(path: Path, error: OSError) -> DoesNotFit:
     """The user's error for a failed write: full disk, read-only folder, or what the system said."""
     if error.errno in DISK_FULL:
         return DoesNotFit(f"{path}: the disk is full", fix=f"free space on the disk of {path.parent}, then resume")
+    if error.errno == FILE_LIMIT:
+        return DoesNotFit(f"{path}: larger than this shell lets a file be", fix="ulimit -f unlimited, then resume")
     fix = f"choose a folder you can write to: --runs-dir FOLDER (or chmod u+w {path.parent})"
     return DoesNotFit(f"{path}: cannot be written ({error.strerror or error})", fix=fix)

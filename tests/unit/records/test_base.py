@@ -13,7 +13,7 @@ from pydantic import Field
 
 from foretune.errors import DataError, DoesNotFit, ForetuneError, NotFound
 from foretune.records import base
-from foretune.records.base import Record, write_atomically
+from foretune.records.base import Record, write_atomically, write_error
 
 
 class Colour(Record):
@@ -80,3 +80,16 @@ def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None
     with pytest.raises(ForetuneError) as caught:
         write_atomically(tmp_path / "file" / "a.json", "{}")
     assert "--runs-dir" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "fix"),
+    [
+        (errno.ENOSPC, "the disk is full", "free space"),
+        (errno.EFBIG, "larger than this shell lets a file be", "ulimit -f unlimited"),
+        (errno.EACCES, "cannot be written", "--runs-dir FOLDER"),
+    ],
+)
+def test_a_failed_write_says_what_mends_it(tmp_path: Path, number: int, what: str, fix: str) -> None:
+    error = write_error(tmp_path / "run.json", OSError(number, os.strerror(number)))
+    assert what in str(error) and fix in error.fix
