@@ -293,6 +293,21 @@ def _gap(found, wanted) -> float:
     return float((found.double() - wanted.double()).norm() / wanted.double().norm())
 
 
+def test_a_small_change_of_an_adapter_survives_bf16(own):
+    """Summed in fp32 and rounded once, nothing is lost on average; a sum that is rounded twice swallows half of it."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(256, 256).bfloat16(), (torch.randn(256, 256) / 16).bfloat16()
+    a, b = torch.randn(8, 256) / 16, torch.randn(256, 8) * 3e-4
+    change = x.float() @ a.T @ b.T
+    plain = adapted_product(x, weight, None, None, (Slot(0, 256, 1.0),), (a, 0 * b), torch.bfloat16, None, own)
+
+    def kept(changed: torch.Tensor) -> float:
+        return float(((changed.float() - plain.float()) * change).sum() / change.square().sum())
+
+    once = adapted_product(x, weight, None, None, (Slot(0, 256, 1.0),), (a, b), torch.bfloat16, None, own)
+    assert kept(once) == pytest.approx(1, abs=0.05) and kept(plain + change.bfloat16()) < 0.6
+
+
 def test_products_that_torch_makes(own):
     assert multiplies(own, _bf16(64, 4), 4, 6) is own
     assert multiplies(own, _bf16(63, 4), 4) is None  # too few rows to pack a weight for
