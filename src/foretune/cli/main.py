@@ -6,13 +6,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
+from itertools import pairwise
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -43,6 +46,7 @@ from foretune.log import logger
 
 __all__ = ["app", "main", "run_command"]
 
+RUNS_DIR = "--runs-dir"
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -109,8 +113,9 @@ def run_command(arguments: Sequence[str]) -> int:
         with redirect_stdout(sys.stderr) if as_json and "--help" not in arguments else nullcontext():
             result = get_command(app)(args=list(arguments), prog_name="foretune", standalone_mode=False)
         if isinstance(result, Answer):
-            print_answer(result, as_json=as_json, stdout=stdout)
-            return result.exit_code
+            answer = replace(result, next=_there(result.next, arguments))
+            print_answer(answer, as_json=as_json, stdout=stdout)
+            return answer.exit_code
         if result == INTERRUPTED:  # Typer turns KeyboardInterrupt into this code
             print("interrupted", file=sys.stderr)
         return int(result or 0)
@@ -123,6 +128,21 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:  # the last line of defence: a fault of ours becomes exit 1 with a way to tell us
         _show_traceback(debug)
         return print_error(_our_fault(error, arguments), as_json=as_json, stdout=stdout)
+
+
+def _there(command: str, arguments: Sequence[str]) -> str:
+    """The next command with the `--runs-dir` that this one was given, where it knows that option."""
+    given = next((f"{one}={two}" for one, two in pairwise([*arguments, ""]) if one == RUNS_DIR and two), "")
+    given = given or next((word for word in arguments if word.startswith(f"{RUNS_DIR}=")), "")
+    if not given or "#" in command or RUNS_DIR in command or not command.startswith("foretune "):
+        return command
+    found: Any = get_command(app)
+    for word in shlex.split(command)[1:]:
+        if word not in getattr(found, "commands", {}):
+            break
+        found = found.commands[word]
+    knows = any(RUNS_DIR in parameter.opts for parameter in found.params)
+    return f"{command} {RUNS_DIR} {shlex.quote(given.partition('=')[2])}" if knows else command
 
 
 def _show_traceback(debug: bool) -> None:

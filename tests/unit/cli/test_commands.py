@@ -304,6 +304,15 @@ def test_runs_list_and_show(cli: Cli, run_dir: Path) -> None:
     assert document["run"]["run_id"] == "tale-001" and document["training"]["num_steps"] == 8
 
 
+def test_the_next_command_looks_into_the_same_runs_folder(cli: Cli, run_dir: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "our runs"
+    run_dir.parent.rename(elsewhere)
+    for given in (("--runs-dir", "our runs"), ("--runs-dir=our runs",)):
+        found = cli("runs", "list", *given)
+        assert found.out.endswith(f"Next: foretune runs show {run_dir.name} --runs-dir 'our runs'\n")
+    assert cli("runs", "list", "--runs-dir", "none").out.endswith("Next: foretune init json-extract\n")  # knows no runs
+
+
 def test_no_runs_is_no_error(cli: Cli) -> None:
     result = cli("runs", "list")
     assert result.code == 0 and result.out.startswith("no runs in runs")

@@ -101,7 +101,7 @@ def test_a_sound_model_is_proven_not_to_answer_by_heart(cli: Cli, trained: Calla
     assert document["reworded"]["finding"] == "even" and 0 < document["reworded"]["surplus"]["ci_high"] <= 0.1
     assert causes(document) == []
     shown = cli("diagnose", run.run_dir, "--runs-dir", run.runs_dir, "--no-probe", "--reword")
-    assert max(len(line) for line in shown.out.splitlines() if str(run.run_dir) not in line) <= 80
+    assert max(len(line) for line in shown.out.splitlines() if str(run.runs_dir) not in line) <= 80
     flat = " ".join(shown.out.split())
     assert "training 1.000 1.000 +0.000" in flat and "does not hang on the words it has seen" in flat
 
